@@ -1,0 +1,39 @@
+"""The method contract: which weights change, and how fast."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from app.kit.registry import Plugin
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Method(Plugin, ABC):
+    """How a network is adapted. Subclass it in one file under `methods/`."""
+
+    @abstractmethod
+    def learning_rate(self, num_parameters: int) -> float:
+        """Return the value that `"auto"` stands for, for a network of this size."""
+
+    @abstractmethod
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Freeze, wrap or extend the network in place; called once, before the optimizer exists."""
+
+    @abstractmethod
+    def parameter_groups(
+        self, network: nn.Module, *, learning_rate: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Return the optimizer's groups: each `{"params", "lr", "weight_decay"}`, in a stable order."""
+
+    def before_step(self, network: nn.Module, *, fraction: float) -> None:
+        """Adjust what trains at this point of the training (`fraction` in [0, 1)); default: nothing.
+
+        Must depend on `fraction` alone, so that a resumed run does what an undisturbed one does.
+        """
+
+    def finish(self, network: nn.Module) -> nn.Module:
+        """Return the network to save: adapters merged, hooks gone; default: unchanged."""
+        return network

@@ -1,0 +1,20 @@
+"""A student that starts from a pretrained model of its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.adapt.student import Student
+
+
+class Pretrained(Student):
+    """Take another pretrained model as it is, body and tokenizer."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    model: str = Field(min_length=1, max_length=255, description="A base model or a finished one.")
+
+    def source(self) -> str:
+        """Return the model's id."""
+        return self.model

@@ -1,0 +1,216 @@
+"""The task contract: from rows to examples to token ids, and from scores back to answers.
+
+A task is a frozen config. `fit` fills in what the data decides (labels, problem type), and the fitted
+config is what the manifest of a finished model stores: prediction and evaluation rebuild everything
+from it. Only `network()` may import torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from app.adapt.outputs import Batch, Encoded, Outputs
+from app.adapt.reader import Problems, Row
+from app.errors import InvalidData
+from app.kit.registry import Plugin
+from app.kit.schema import Frozen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Role:
+    """A column that the task reads: its name in `data.columns`, and the headers it is known by."""
+
+    name: str
+    aliases: tuple[str, ...]
+    required: bool = True
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One parsed row: what goes in (by role) and the target, None when there is none."""
+
+    row: int
+    inputs: dict[str, Any]
+    target: Any = None
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What the data looks like to the task: counts, balance, lengths, and warnings for people."""
+
+    rows: int
+    usable: int
+    warnings: list[str] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+
+class Network(Protocol):
+    """The torch half of a task, in its `model.py`."""
+
+    def load(self, task: Any, folder: Path, *, fresh: bool = False) -> nn.Module:
+        """Build the network from a model folder; `fresh` keeps the architecture, not the weights."""
+        ...
+
+    def collate(self, task: Any, encoded: Sequence[Encoded], pad_id: int) -> Batch:
+        """Pad a batch to its longest member."""
+        ...
+
+    def forward(self, network: nn.Module, batch: Batch) -> Outputs:
+        """Run the network."""
+        ...
+
+    def save(self, network: nn.Module, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` as `save_pretrained` does."""
+        ...
+
+
+class Metrics(Protocol):
+    """A streaming metric: feed it batches of scores and targets, then ask."""
+
+    def add(self, scores: Scores, targets: Sequence[Any]) -> None:
+        """Take one batch; scores are (B, C) logits."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Return every metric by name."""
+        ...
+
+    def details(self) -> dict[str, Any]:
+        """Return what is not a number: per-class figures, the confusion matrix."""
+        ...
+
+
+class Parameters(Frozen):
+    """Options of one predict call; a task subclasses it with its own."""
+
+
+class Task(Plugin, ABC):
+    """What a model is for. One folder under `tasks/`: config, data, model, metrics, predict."""
+
+    roles: ClassVar[tuple[Role, ...]]
+    parameters: ClassVar[type[Parameters]]
+
+    # ---- data (torch-free)
+    @abstractmethod
+    def parse(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Turn rows into examples; a row that cannot be used goes to `problems` with the reason."""
+
+    @abstractmethod
+    def fit(self, examples: Sequence[Example], filename: str) -> Self:
+        """Return this config with every open field decided by the training data.
+
+        Raises:
+            InvalidData: the data cannot train this task (one label only, no usable row, ...).
+        """
+
+    @abstractmethod
+    def check(self, examples: Sequence[Example], problems: Problems) -> list[Example]:
+        """Return the examples that fit the fitted config; the others (unseen labels) are problems."""
+
+    @abstractmethod
+    def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
+        """Describe the data: balance, duplicates, lengths, with warnings."""
+
+    @abstractmethod
+    def stratum(self, example: Example) -> str | None:
+        """Return the group that an automatic split keeps in proportion, None to split at random."""
+
+    @abstractmethod
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
+    ) -> list[Encoded]:
+        """Tokenize the examples, cut to `max_length` tokens."""
+
+    # ---- training
+    @abstractmethod
+    def network(self) -> Network:
+        """Return the torch half; the one build seam."""
+
+    @abstractmethod
+    def default_losses(self) -> list[dict[str, Any]]:
+        """Return the objective when the spec names none, as loss specs."""
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """Return an empty metric of the fitted task."""
+
+    @abstractmethod
+    def primary_metric(self) -> tuple[str, bool]:
+        """Return the metric that picks the best checkpoint, and whether greater is better."""
+
+    # ---- prediction
+    @abstractmethod
+    def parse_input(self, value: Any, index: int) -> Example:
+        """Turn one element of a predict request's `inputs` into an example.
+
+        Raises:
+            InvalidRequest: with param `inputs` or `inputs.<index>`.
+        """
+
+    @abstractmethod
+    def decode(self, scores: Scores, encoded: Encoded, parameters: Any) -> Any:
+        """Turn the scores of one input into the answer that clients see."""
+
+    # ---- shared
+    def resolve_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map roles to columns: as given, else by the role's aliases.
+
+        Raises:
+            InvalidData: a named column is missing, a role is unknown, or a required one is not found.
+        """
+        known = {role.name for role in self.roles}
+        for role, column in given.items():
+            if role not in known:
+                message = f"data.columns: {self.name()} has no {role!r}; it reads: {sorted(known)}"
+                raise InvalidData(message, param=f"data.columns.{role}")
+            if column not in found:
+                close = difflib.get_close_matches(column, found, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                message = f"{filename} has no column {column!r}; it has: {list(found)}{hint}"
+                raise InvalidData(
+                    message,
+                    param=f"data.columns.{role}",
+                    code="column_not_found",
+                    details={"file": filename, "column": column, "found": list(found)},
+                )
+        columns = dict(given)
+        by_lower = {name.strip().lower(): name for name in reversed(found)}
+        for role in self.roles:
+            if role.name in columns:
+                continue
+            taken = set(columns.values())
+            match = next(
+                (by_lower[a] for a in (role.name, *role.aliases)
+                 if a in by_lower and by_lower[a] not in taken), None)  # fmt: skip
+            if match is not None:
+                columns[role.name] = match
+            elif role.required:
+                message = (
+                    f"{filename} has no column for {role.name!r}; it has: {list(found)}; "
+                    f'name one with data.columns: {{"{role.name}": "..."}}'
+                )
+                raise InvalidData(
+                    message,
+                    param=f"data.columns.{role.name}",
+                    code="column_not_found",
+                    details={"file": filename, "found": list(found)},
+                )
+        return columns

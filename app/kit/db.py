@@ -1,0 +1,149 @@
+"""One way to the database for API, workers and CLI: synchronous sessions, explicit transactions.
+
+SQLite: WAL, synchronous=FULL, and every write transaction starts with BEGIN IMMEDIATE, because a
+deferred read-then-write fails at once with SQLITE_BUSY whatever the timeout says
+(https://simonwillison.net/2025/Feb/17/sqlite-busy/). PostgreSQL: READ COMMITTED, whose UPDATE ... WHERE
+re-checks its condition on the row it locks, which is what every guard here relies on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Double, Engine, MetaData, create_engine, event, select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.errors import Unavailable
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+AFTER_COMMIT = "attune_after_commit"
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; the naming convention lets migrations name every constraint."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class db_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's own clock in unix seconds; the only time that leases are compared by."""
+
+    type = Double()
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(*_: Any, **__: Any) -> str:
+    # clock_timestamp, not now(): the latter stands still within a transaction.
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+class Database:
+    """An engine and the two kinds of session that exist: `transaction()` and `read()`."""
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        self.engine = _sqlite_engine(url) if self.is_sqlite else _server_engine(url, pool_size)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Give a session whose work is committed at the end, or rolled back when an error passes.
+
+        Raises:
+            Unavailable: the database cannot be reached or is locked for too long.
+        """
+        with _translated(), Session(self.engine, expire_on_commit=False) as session:
+            if self.is_sqlite:
+                session.connection(execution_options={"attune_begin": "BEGIN IMMEDIATE"})
+            yield session
+            session.commit()
+        for callback in session.info.pop(AFTER_COMMIT, []):
+            callback()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Give a session for reading; it sees one snapshot on SQLite and never blocks a writer."""
+        with _translated(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+            session.rollback()
+
+    def now(self) -> float:
+        """Return the database's clock in unix seconds."""
+        with self.read() as session:
+            return float(session.scalar(select(db_now())) or 0.0)
+
+    def check(self) -> None:
+        """Raise `Unavailable` unless the database accepts a write transaction."""
+        with self.transaction() as session:
+            session.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def after_commit(session: Session, callback: Callable[[], None]) -> None:
+    """Run `callback` once the surrounding transaction has committed; never when it rolls back."""
+    session.info.setdefault(AFTER_COMMIT, []).append(callback)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        message = "the database is not available; try again"
+        raise Unavailable(message, code="database_unavailable") from error
+
+
+def _sqlite_engine(url: str) -> Engine:
+    path = re.sub(r"^sqlite(\+\w+)?:///", "", url)
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 15.0})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        # The driver must not open transactions by itself: `_begin` below decides how.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        statement = connection.get_execution_options().get("attune_begin", "BEGIN")
+        connection.exec_driver_sql(statement)
+
+    return engine
+
+
+def _server_engine(url: str, pool_size: int) -> Engine:
+    # A bare postgresql:// means psycopg 3, the driver that ships with us.
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args={"connect_timeout": 5},
+    )

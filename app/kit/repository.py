@@ -1,0 +1,80 @@
+"""What every repository does the same way: fetch within a tenant, and page by cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.errors import InvalidRequest, NotFound
+from app.kit.db import Base
+
+T = TypeVar("T", bound=Base)
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page of rows, and whether more follow."""
+
+    rows: Sequence[T]
+    has_more: bool
+
+
+class Repository(Generic[T]):
+    """Rows of one table that belong to one tenant; `noun` names them in errors."""
+
+    table: type[T]
+    noun: str
+
+    def __init__(self, session: Session, tenant_id: str) -> None:
+        self.session = session
+        self.tenant_id = tenant_id
+
+    def scoped(self) -> Select[tuple[T]]:
+        """Return the select that every query starts from: this tenant's rows only."""
+        table: Any = self.table
+        return select(self.table).where(table.tenant_id == self.tenant_id)
+
+    def get(self, row_id: str) -> T:
+        """Return one row.
+
+        Raises:
+            NotFound: no such row, or another tenant's: the two must look alike.
+        """
+        table: Any = self.table
+        row = self.session.scalar(self.scoped().where(table.id == row_id))
+        if row is None:
+            message = f"no {self.noun} {row_id!r}"
+            raise NotFound(message, param="id")
+        return row
+
+    def page(
+        self,
+        query: Select[tuple[T]] | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        descending: bool = True,
+    ) -> Page[T]:
+        """Return the rows after the row with id `after`, by creation time.
+
+        Raises:
+            InvalidRequest: `after` is not an id of this list.
+        """
+        table: Any = self.table
+        query = self.scoped() if query is None else query
+        position = tuple_(table.created_at, table.id)
+        if after is not None:
+            last = self.session.scalar(self.scoped().where(table.id == after))
+            if last is None:
+                message = f"no {self.noun} {after!r} to continue after"
+                raise InvalidRequest(message, param="after")
+            bound = tuple_(getattr(last, "created_at"), getattr(last, "id"))  # noqa: B009
+            query = query.where(position < bound if descending else position > bound)
+        columns = (table.created_at, table.id)
+        query = query.order_by(*(column.desc() if descending else column for column in columns))
+        rows = self.session.scalars(query.limit(limit + 1)).all()
+        return Page(rows=rows[:limit], has_more=len(rows) > limit)

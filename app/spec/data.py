@@ -1,0 +1,37 @@
+"""Which data a job uses: files, split and column mapping."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from app.kit.schema import Frozen
+
+FileId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-z]{26}$")]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class Split(Frozen):
+    """How rows are set aside when no validation file is named: seeded, and stratified by label."""
+
+    validation: float | Literal["auto"] = Field(
+        default="auto",
+        description="Share of the training rows held out; auto: 10 %, at least 50 rows, at most 2,000.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class Data(Frozen):
+    """The files of a job. Without `validation`, rows of `train` are held out as `split` says."""
+
+    train: FileId
+    validation: FileId | None = None
+    test: FileId | None = Field(default=None, description="Evaluated once, with the final model.")
+    columns: dict[str, Column] = Field(
+        default={}, description="Role to column, e.g. {'text': 'review', 'label': 'stars'}."
+    )
+    split: Split = Split()
+    on_bad_rows: Literal["fail", "skip"] = Field(
+        default="fail", description="fail: any unusable row fails the job; skip: report and go on."
+    )

@@ -1,0 +1,28 @@
+"""Where and how a job runs: seed, precision, cadence and time limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.kit.schema import Frozen
+from app.spec.optimization import Auto
+
+
+class Runtime(Frozen):
+    """Everything about a run that is neither data nor optimization."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    evaluate_every: Annotated[int, Field(ge=1)] | Auto = Field(
+        default="auto", description="Optimizer steps; auto: once an epoch, at least ten times a run."
+    )
+    checkpoint_every: Annotated[int, Field(ge=1)] | Auto = Field(
+        default="auto", description="Optimizer steps; auto: with each evaluation."
+    )
+    keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest kept, plus the best.")
+    max_runtime_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="The job fails when it is not done this long after its creation."
+    )
