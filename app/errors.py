@@ -4,7 +4,8 @@
     ├── InvalidRequest            the request itself is wrong; `param` names the field
     │   ├── InvalidSpec           a job spec that cannot be run
     │   ├── InvalidData           a file, row or column that cannot be used
-    │   └── UnsafeModel           a model folder we refuse to load
+    │   ├── UnsafeModel           a model folder we refuse to load
+    │   └── KeyReused             an Idempotency-Key that came with another request before
     ├── Unauthenticated           no key, or one that is wrong, expired or revoked
     ├── PermissionDenied          a valid key without the scope
     ├── NotFound                  no such thing for this tenant
@@ -91,6 +92,12 @@ class UnsafeModel(InvalidRequest):
     """The model's files are not safe to load."""
 
     code = "unsafe_model"
+
+
+class KeyReused(InvalidRequest):
+    """This Idempotency-Key was used for another request."""
+
+    code = "idempotency_key_reused"
 
 
 class Unauthenticated(AttuneError):

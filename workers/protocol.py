@@ -30,6 +30,7 @@ class CheckpointRef(Frozen):
     step: int
     folder: Path
     manifest_sha256: str
+    is_best: bool = False
 
 
 class Assignment(Frozen):

@@ -39,6 +39,7 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.RUNNING, State.SUCCEEDED): "T4 worker: finished and published",
     (State.RUNNING, State.QUEUED): "T5 T7 T8 worker or sweep: retry, drain, or lease expired",
     (State.RUNNING, State.FAILED): "T6 T8 T9 worker or sweep: cannot succeed, or budget spent",
+    (State.QUEUED, State.FAILED): "T9 sweep: the deadline passed in the queue",
     (State.QUEUED, State.CANCELLED): "T10 api: cancelled before it ran",
     (State.RUNNING, State.CANCELLING): "T11 api: cancel requested",
     (State.CANCELLING, State.CANCELLED): "T12 worker or sweep: trainer is dead",

@@ -87,11 +87,6 @@ class Database:
             yield session
             session.rollback()
 
-    def now(self) -> float:
-        """Return the database's clock in unix seconds."""
-        with self.read() as session:
-            return float(session.scalar(select(db_now())) or 0.0)
-
     def check(self) -> None:
         """Raise `Unavailable` unless the database accepts a write transaction."""
         with self.transaction() as session:
@@ -102,7 +97,12 @@ class Database:
         self.engine.dispose()
 
 
-def after_commit(session: Session, callback: Callable[[], None]) -> None:
+def database_now(session: Session) -> float:
+    """Return the database's clock in unix seconds."""
+    return float(session.execute(select(db_now())).scalar_one())
+
+
+def after_commit(session: Session, callback: Callable[[], object]) -> None:
     """Run `callback` once the surrounding transaction has committed; never when it rolls back."""
     session.info.setdefault(AFTER_COMMIT, []).append(callback)
 

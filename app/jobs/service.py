@@ -1,0 +1,158 @@
+"""What can be done with jobs, apart from running them. Takes a session, never commits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.adapt.source import Sources
+from app.errors import Conflict, InvalidSpec, KeyReused, NotFound, Overloaded
+from app.files.repository import FileRepository
+from app.jobs import lifecycle
+from app.jobs.repository import JobRepository
+from app.jobs.state import TERMINAL, State
+from app.jobs.tables import IdempotencyKey, Job
+from app.kit.db import database_now
+from app.kit.ids import new_id
+from app.models.repository import ModelRepository
+from app.settings import Settings
+from app.spec.fine_tune import FineTune
+from app.spec.job import fingerprint, parse_spec
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A caller's key and the fingerprint of the request it came with."""
+
+    key: str
+    request_sha256: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job, and whether it is an earlier answer to the same key."""
+
+    job: Job
+    is_replay: bool = False
+
+
+class JobService:
+    """Jobs of one tenant."""
+
+    def __init__(self, session: Session, tenant_id: str, settings: Settings) -> None:
+        self.session = session
+        self.tenant_id = tenant_id
+        self.settings = settings
+        self.jobs = JobRepository(session, tenant_id)
+
+    def submit(self, body: dict[str, Any], idempotency: Idempotency | None = None) -> Submitted:
+        """Accept a job: row, first event and outbox row, all or nothing.
+
+        Raises:
+            InvalidSpec: unknown or wrong fields, files, columns or models; `param` names the first.
+            Overloaded: the tenant has too many unfinished jobs.
+            KeyReused: the idempotency key came with another request before.
+        """
+        job_id = new_id("job")
+        if idempotency is not None:
+            earlier = self._replay(idempotency, job_id)
+            if earlier is not None:
+                return Submitted(earlier, is_replay=True)
+        spec = parse_spec(body)
+        self.check_references(spec)
+        if self.jobs.count_unfinished() >= self.settings.max_queued_jobs:
+            message = f"this tenant has {self.settings.max_queued_jobs} unfinished jobs, the limit"
+            raise Overloaded(message, code="too_many_jobs")
+        now = database_now(self.session)
+        limit_s = spec.runtime.max_runtime_s
+        stored = spec.model_dump(mode="json")
+        job = Job(
+            id=job_id,
+            tenant_id=self.tenant_id,
+            kind=spec.kind,
+            spec=stored,
+            spec_sha256=fingerprint(stored),
+            state=State.QUEUED,
+            created_at=now,
+            run_after=now,
+            deadline_at=None if limit_s is None else now + limit_s,
+        )
+        lifecycle.accept(self.session, job)
+        return Submitted(job)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job; one that is cancelled or being cancelled stays so.
+
+        Raises:
+            NotFound: no such job.
+            Conflict: the job has succeeded or failed.
+        """
+        job = self.jobs.get(job_id)
+        state = lifecycle.request_cancel(self.session, job.id)
+        if state in TERMINAL and state != State.CANCELLED:
+            message = f"job {job_id} has {state} already"
+            raise Conflict(message, code="job_finished", details={"state": state})
+        self.session.refresh(job)
+        return job
+
+    def check_references(self, spec: FineTune) -> None:
+        """Check what the spec names and the database can answer at once: files, columns, models."""
+        files = FileRepository(self.session, self.tenant_id)
+        for field in ("train", "validation", "test"):
+            file_id = getattr(spec.data, field)
+            if file_id is None:
+                continue
+            try:
+                file = files.get(file_id)
+            except NotFound:
+                message = f"data.{field}: no file {file_id!r}; upload it with POST /v1/files"
+                raise InvalidSpec(message, param=f"data.{field}", code="file_not_found") from None
+            found = [column["name"] for column in (file.summary or {}).get("columns", [])]
+            spec.task.resolve_columns(found, spec.data.columns, file.filename)
+        self._check_model(spec)
+
+    def _check_model(self, spec: FineTune) -> None:
+        if not spec.model.startswith("ft:"):
+            Sources(self.settings.model_dirs, hub=self.settings.hub).check_name(spec.model)
+            return
+        try:
+            ModelRepository(self.session, self.tenant_id).get(spec.model)
+        except NotFound:
+            message = f"model: no finished model {spec.model!r}; GET /v1/models lists them"
+            raise InvalidSpec(message, param="model", code="model_not_found") from None
+
+    def _replay(self, idempotency: Idempotency, job_id: str) -> Job | None:
+        row = IdempotencyKey(
+            tenant_id=self.tenant_id,
+            key=idempotency.key,
+            request_sha256=idempotency.request_sha256,
+            resource_id=job_id,
+            expires_at=database_now(self.session) + self.settings.idempotency_ttl_s,
+        )
+        if lifecycle.reserve_key(self.session, row):
+            return None
+        earlier = self.jobs.idempotency(idempotency.key)
+        if earlier is None:
+            message = "this Idempotency-Key is just expiring; send the request again"
+            raise Conflict(message, code="idempotency_key_expiring")
+        if earlier.request_sha256 != idempotency.request_sha256:
+            message = f"Idempotency-Key {idempotency.key!r} came with another request before"
+            raise KeyReused(message, param="Idempotency-Key")
+        return self.jobs.get(earlier.resource_id)
+
+
+def file_in_use(session: Session, tenant_id: str, file_id: str) -> bool:
+    """Say whether an unfinished job of the tenant needs this file."""
+    return any(
+        file_id in (spec["data"].get(field) for field in ("train", "validation", "test"))
+        for spec in JobRepository(session, tenant_id).unfinished_specs()
+    )
+
+
+def model_in_use(session: Session, tenant_id: str, model_id: str) -> bool:
+    """Say whether an unfinished job of the tenant starts from this model."""
+    specs = JobRepository(session, tenant_id).unfinished_specs()
+    return any(spec.get("model") == model_id for spec in specs)
