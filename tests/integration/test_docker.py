@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -253,7 +253,7 @@ def test_images_and_services_check_the_same_things():
 
 
 @contextmanager
-def answering(status: int) -> Iterator[tuple[int, list[str]]]:
+def answering(status: int) -> Generator[tuple[int, list[str]]]:
     paths: list[str] = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -262,7 +262,8 @@ def answering(status: int) -> Iterator[tuple[int, list[str]]]:
             self.send_response(status)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None: ...
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its base has it
+            """Keep quiet."""
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever)
