@@ -84,8 +84,8 @@ class Database:
     def read(self) -> Iterator[Session]:
         """Give a session for reading; it sees one snapshot on SQLite and never blocks a writer."""
         with _translated(), Session(self.engine, expire_on_commit=False) as session:
+            # Closing rolls back. An explicit rollback would expire the rows that callers still read.
             yield session
-            session.rollback()
 
     def check(self) -> None:
         """Raise `Unavailable` unless the database accepts a write transaction."""
