@@ -6,6 +6,7 @@ values that are only safe there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from functools import cached_property
@@ -16,6 +17,13 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux and 104 on macOS
+LOCAL_HOME = Path(".attune")
+
+
+def _default_home() -> Path:
+    """`./.attune` where the quickstart made one, so that what follows finds its models; else `~/.attune`."""
+    return LOCAL_HOME.absolute() if LOCAL_HOME.is_dir() else Path.home() / ".attune"
 
 
 class Settings(BaseSettings):
@@ -26,7 +34,10 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = "development"
-    home: Path = Field(default=Path.home() / ".attune", description="Folder for all local state.")
+    home: Path = Field(
+        default_factory=_default_home,
+        description="Folder for all local state; default: ./.attune where there is one, else ~/.attune.",
+    )
 
     # Where the three kinds of state live. None means: embedded, under `home`.
     database_url: SecretStr | None = None
@@ -113,8 +124,12 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's Unix socket."""
-        return self.home / "run" / "broker.sock"
+        """The embedded broker's Unix socket; in a short private folder when `home` is too deep for one."""
+        path = self.home.absolute() / "run" / "broker.sock"
+        if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+            return path
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        return Path("/tmp") / f"attune-{os.getuid()}-{name}" / "broker.sock"  # noqa: S108 - checked: 0700
 
     @property
     def resolved_broker_url(self) -> str:
