@@ -10,4 +10,8 @@ from app.models import tables as models
 
 metadata = Base.metadata
 
-__all__ = ["auth", "files", "jobs", "metadata", "models"]
+# The migration that this code needs; a test keeps it equal to the newest one. It stands here because
+# `app` cannot import `migrations`, and readiness must not need Alembic.
+SCHEMA_REVISION = "0001"
+
+__all__ = ["SCHEMA_REVISION", "auth", "files", "jobs", "metadata", "models"]

@@ -1,0 +1,30 @@
+"""What every route can reach: one object, made by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from app.kit.db import Database
+from app.queue.port import JobQueue
+from app.settings import Settings
+from app.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that routes share; `predictor` is None where predictions are switched off."""
+
+    settings: Settings
+    database: Database
+    layout: Layout
+    queue: JobQueue
+    predictor: Any | None = None
+
+
+def get_services(request: Request) -> Services:
+    """Return the application's services; a FastAPI dependency."""
+    services: Services = request.app.state.services
+    return services
