@@ -1,0 +1,153 @@
+"""The task's config: what the data decides (`fit`) and what every other part of the folder reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from app.adapt.reader import Problems, Row
+from app.adapt.task import DataReport, Example, Network, Role, Task
+from app.adapt.tasks.text_classification import data, predict, report
+from app.adapt.tasks.text_classification.metrics import (
+    MultiLabelMetrics,
+    RegressionMetrics,
+    SingleLabelMetrics,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from app.adapt.outputs import Encoded
+    from app.adapt.task import Metrics, Scores
+
+Problem = Literal["single_label", "multi_label", "regression"]
+
+
+class TextClassification(Task):
+    """Give each text (or pair of texts) one label, several labels, or a number."""
+
+    kind: Literal["text-classification"] = "text-classification"
+    problem: Problem | Literal["auto"] = Field(
+        default="auto",
+        description="auto: lists of labels are multi_label, fractions are regression.",
+    )
+    labels: list[str] | None = Field(
+        default=None, min_length=2, max_length=10_000, description="null: found in the data."
+    )
+    pair: bool | Literal["auto"] = Field(
+        default="auto", description="Two texts in; auto: when the data has a second text column."
+    )
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="Multi-label: probability from which a label is given."
+    )
+
+    parameters: ClassVar[type[predict.ClassificationParameters]] = predict.ClassificationParameters
+    roles: ClassVar[tuple[Role, ...]] = (
+        Role(
+            "text",
+            ("sentence", "review", "content", "sentence1", "text_a", "text1", "premise",
+             "question", "question1", "title", "utterance", "tweet", "body"),
+            description="The text, or the first of two.",
+        ),
+        Role(
+            "text_pair",
+            ("sentence2", "text_b", "text2", "hypothesis", "question2"),
+            required=False,
+            description="The second text.",
+        ),
+        Role(
+            "label",
+            ("labels", "target", "class", "category", "intent", "sentiment", "score", "stars",
+             "rating"),
+            description="A label, a list of labels, or a number.",
+        ),
+    )  # fmt: skip
+
+    def parse(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Read texts and labels; an empty text or label is a problem of its row."""
+        return data.parse(rows, columns, problems, wants_pair=self.pair is not False)
+
+    def fit(self, examples: Sequence[Example], filename: str) -> Self:
+        """Decide problem, labels and pair from the training examples."""
+        problem = data.detect_problem(examples) if self.problem == "auto" else self.problem
+        labels = data.fit_labels(examples, problem, self.labels, filename)
+        pair = any("text_pair" in example.inputs for example in examples)
+        if self.pair is True and not pair:
+            raise data.no_pair(filename)
+        return self.model_copy(update={"problem": problem, "labels": labels, "pair": pair})
+
+    def check(self, examples: Sequence[Example], problems: Problems) -> list[Example]:
+        """Keep the examples whose target the fitted task knows."""
+        return data.check(examples, self.fitted_problem, self.labels or [], problems)
+
+    def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
+        """Describe labels, lengths and duplicates."""
+        return report.describe(rows, examples, self.fitted_problem)
+
+    def stratum(self, example: Example) -> str | None:
+        """Return the label of a single-label example."""
+        return data.label_of(example.target) if self.problem == "single_label" else None
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
+    ) -> list[Encoded]:
+        """Tokenize texts or pairs; the longer one of a pair is cut first."""
+        return data.encode(tokenizer, examples, max_length, self.fitted_problem, self.labels or [])
+
+    def network(self) -> Network:
+        """Return the torch half."""
+        from app.adapt.tasks.text_classification.model import ClassificationNetwork  # noqa: PLC0415
+
+        return ClassificationNetwork()
+
+    def default_losses(self) -> list[dict[str, Any]]:
+        """Cross-entropy, binary cross-entropy or mean squared error."""
+        kind = {
+            "single_label": "cross_entropy",
+            "multi_label": "binary_cross_entropy",
+            "regression": "mean_squared_error",
+        }[self.fitted_problem]
+        return [{"kind": kind}]
+
+    def metrics(self) -> Metrics:
+        """Return the metrics of the fitted problem."""
+        match self.fitted_problem:
+            case "single_label":
+                return SingleLabelMetrics(self.labels or [])
+            case "multi_label":
+                return MultiLabelMetrics(self.labels or [], self.threshold)
+            case "regression":
+                return RegressionMetrics()
+
+    def primary_metric(self) -> tuple[str, bool]:
+        """Accuracy, micro F1 or Pearson's r; greater is better for all three."""
+        name = {"single_label": "accuracy", "multi_label": "f1_micro", "regression": "pearson"}
+        return name[self.fitted_problem], True
+
+    def parse_input(self, value: Any, index: int) -> Example:
+        """Take a string, `{"text", "text_pair"}` or a pair of strings."""
+        return predict.parse_input(value, index, is_pair=self.pair is True)
+
+    def decode(self, scores: Scores, encoded: Encoded, parameters: Any) -> Any:
+        """Return label, score and the scores of all labels, or a number."""
+        del encoded
+        return predict.decode(
+            scores, self.fitted_problem, self.labels or [], self.threshold, parameters
+        )
+
+    @property
+    def num_outputs(self) -> int:
+        """Width C of the network's logits."""
+        return 1 if self.problem == "regression" else len(self.labels or [])
+
+    @property
+    def fitted_problem(self) -> Problem:
+        """The problem, which only a fitted task has."""
+        if self.problem == "auto":
+            message = "the task has not been fitted"
+            raise AssertionError(message)
+        return self.problem
