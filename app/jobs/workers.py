@@ -38,11 +38,15 @@ def is_draining(session: Session, worker_id: str) -> bool:
     return bool(session.scalar(select(Worker.draining).where(Worker.id == worker_id)))
 
 
-def alive(session: Session, within_s: float, *, host: str | None = None) -> int:
-    """Return how many workers (of one host) were seen lately and are not draining."""
+def alive(
+    session: Session, within_s: float, *, host: str | None = None, pid: int | None = None
+) -> int:
+    """Return how many workers (of one host, of one process) were seen lately and are not draining."""
     query = select(Worker.id).where(
         Worker.last_seen_at > db_now() - within_s, Worker.draining.is_(False)
     )
     if host is not None:
         query = query.where(Worker.host == host)
+    if pid is not None:
+        query = query.where(Worker.pid == pid)
     return len(session.scalars(query).all())

@@ -1,7 +1,7 @@
-"""Children that do not outlive us: started in a session of their own, tied to the thread that starts them.
+"""Children that do not outlive us: in a session of their own, tied to the thread that starts them.
 
-Knows nothing of what it starts. Whoever spawns must do so in a thread that lives as long as the child
-should: Linux sends the parent-death signal when the *thread* ends. Elsewhere the tie does not exist.
+Knows nothing of what it starts. Spawn in a thread that lives as long as the child should: Linux sends
+the parent-death signal when the *thread* ends. Elsewhere there is no such tie.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def spawn(
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """Return the command for one of our modules; -P, or a folder `app` where we are called would win."""
+    """Return the command for a module of ours; -P, or a folder `app` in the caller's place wins."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
@@ -58,10 +58,12 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
 def _tie_to(parent: int, death_signal: signal.Signals) -> Callable[[], None] | None:
     if not sys.platform.startswith("linux"):
         return None
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: dlopen after it can deadlock
+    prctl = ctypes.CDLL(
+        None
+    ).prctl  # looked up before the fork: the loader's lock may be held after it
 
     def tie() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != parent:  # it died between the fork and the call above
             os._exit(1)
 

