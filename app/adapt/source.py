@@ -167,8 +167,8 @@ def _digest(path: str, size: int, modified_ns: int) -> str:
 def _from_hub(model_id: str, revision: str | None) -> Source:
     """Pin the revision to a commit, then fetch the files that we would load and no others."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import huggingface_hub  # noqa: PLC0415 - half a second that most starts never need
-    from huggingface_hub import errors  # noqa: PLC0415
+    import huggingface_hub
+    from huggingface_hub import errors
 
     try:
         commit = huggingface_hub.HfApi().model_info(model_id, revision=revision).sha
@@ -176,7 +176,9 @@ def _from_hub(model_id: str, revision: str | None) -> Source:
             model_id, revision=commit, allow_patterns=HUB_FILES
         )
     except errors.GatedRepoError:
-        message = f"{model_id} is gated on the Hub; accept its terms and set HF_TOKEN on the workers"
+        message = (
+            f"{model_id} is gated on the Hub; accept its terms and set HF_TOKEN on the workers"
+        )
         raise InvalidSpec(message, param="model", code="model_gated") from None
     except errors.RepositoryNotFoundError:
         message = f"the Hub has no model {model_id!r} (or it is private and HF_TOKEN is not set)"

@@ -33,7 +33,7 @@ class Facts:
 
 
 def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
-    """Return the 99th percentile, rounded up to a multiple of 8: padding is paid for by every batch."""
+    """Return the 99th percentile, rounded up to a multiple of 8: every batch pays for padding."""
     ordered = sorted(lengths)
     p99 = ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99))]
     return max(8, min(model_max_length, math.ceil(p99 / 8) * 8))
@@ -48,7 +48,9 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
         if given.max_length == "auto"
         else min(given.max_length, facts.model_max_length)
     )
-    batch_size = (16 if count < FEW_ROWS else 32) if given.batch_size == "auto" else given.batch_size
+    batch_size = (
+        (16 if count < FEW_ROWS else 32) if given.batch_size == "auto" else given.batch_size
+    )
     epochs = _epochs(count, batch_size) if given.epochs == "auto" else given.epochs
     steps = min(given.max_steps or 10**9, epochs * math.ceil(count / batch_size))
     tokens = _batch_tokens(facts) if given.max_batch_tokens == "auto" else given.max_batch_tokens
@@ -57,7 +59,11 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
         if given.learning_rate == "auto"
         else given.learning_rate
     )
-    warmup = (0.0 if given.schedule == "constant" else WARMUP) if given.warmup == "auto" else given.warmup
+    warmup = (
+        (0.0 if given.schedule == "constant" else WARMUP)
+        if given.warmup == "auto"
+        else given.warmup
+    )
     every = spec.runtime.evaluate_every
     if every == "auto":
         every = max(1, min(math.ceil(count / batch_size), math.ceil(steps / EVALUATIONS)))
@@ -119,7 +125,7 @@ def _epochs(count: int, batch_size: int) -> int:
 
 
 def _batch_tokens(facts: Facts) -> int:
-    """Half of what is free after the optimizer's state, at 24 kB a token (measured on MiniLM-L6)."""
+    """Half of what the optimizer's state leaves free, at 24 kB a token (measured on MiniLM-L6)."""
     free = max(0, facts.memory_bytes - facts.num_parameters * 16)
     limit = 4096 if facts.device == "cpu" else 65_536
     return max(512, min(limit, free // 2 // 24_000))

@@ -1,8 +1,8 @@
 """Is a model folder safe to load? Answered from bytes alone, before any library touches them.
 
-Weights are safetensors, whose header is checked against the file (format: 8 bytes little-endian header
-length, JSON header, tensor bytes; https://huggingface.co/docs/safetensors). Configs that ask for code of
-their own are refused, and so are pickled weights.
+Weights are safetensors, whose header is checked against the file (format: 8 bytes little-endian
+header length, JSON header, tensor bytes; https://huggingface.co/docs/safetensors). Configs that ask
+for code of their own are refused, and so are pickled weights.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
               "tokenizer.model")  # fmt: skip
 DTYPE_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4,
+    "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 
 
@@ -31,7 +34,7 @@ def check_model_folder(folder: Path, name: str) -> dict[str, Any]:
     """Return the folder's `config.json` if everything in it may be loaded.
 
     Raises:
-        UnsafeModel: a needed file is missing, weights are pickled or malformed, or a config asks for code.
+        UnsafeModel: a file is missing, weights are pickled or malformed, or a config asks for code.
     """
     config = _json_file(folder / "config.json", name)
     for path in sorted(folder.glob("*.json")):
@@ -64,16 +67,18 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
     if pickled:
         message = (
-            f"{name} has pickled weights only ({pickled[0]}), which can run code when loaded; convert "
-            "them with transformers: from_pretrained(...).save_pretrained(folder)"
+            f"{name} has pickled weights only ({pickled[0]}), which can run code when loaded; "
+            "convert them to safetensors: from_pretrained(...).save_pretrained(folder)"
         )
-        raise UnsafeModel(message, param="model", code="pickled_weights", details={"files": pickled})
+        raise UnsafeModel(
+            message, param="model", code="pickled_weights", details={"files": pickled}
+        )
     message = f"{name} has no model.safetensors"
     raise UnsafeModel(message, param="model", code="missing_file")
 
 
 def check_safetensors(path: Path, name: str) -> None:
-    """Check a safetensors header: its size, and that the tensors lie in the file without overlap."""
+    """Check a header's size, and that the tensors lie in the file without overlap."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
@@ -99,7 +104,7 @@ def check_safetensors(path: Path, name: str) -> None:
             raise _malformed(path, name, f"{tensor!r} does not lie within the file")
         spans.append((start, end))
     spans.sort()
-    if any(first[1] > second[0] for first, second in zip(spans, spans[1:], strict=False)):
+    if any(first[1] > second[0] for first, second in pairwise(spans)):
         raise _malformed(path, name, "tensors overlap")
 
 

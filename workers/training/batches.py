@@ -54,7 +54,9 @@ class BatchPlan:
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def fit_tokens(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def fit_tokens(
+    indices: Sequence[int], lengths: Sequence[int] | NDArray[np.int64], max_tokens: int
+) -> list[list[int]]:
     """Cut indices, sorted by length, into parts of at most `max_tokens` padded tokens each.
 
     A single example longer than the budget is a part of its own.
@@ -78,7 +80,3 @@ def padding_share(plan: BatchPlan, lengths: Sequence[int]) -> float:
             real += sum(int(lengths[i]) for i in part)
             padded += len(part) * max(int(lengths[i]) for i in part)
     return 1.0 - real / padded if padded else 0.0
-
-
-
-

@@ -1,6 +1,6 @@
 """Checkpoints: written so that a power cut leaves either nothing or all of one, read only when intact.
 
-    step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json
+step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json
 """
 
 from __future__ import annotations

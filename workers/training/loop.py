@@ -33,7 +33,7 @@ from workers.training.state import TrainState
 MIN_BATCH_TOKENS = 64
 
 
-class Drained(Exception):  # noqa: N818 - not an error: the run was asked to stop, and has saved
+class Drained(Exception):
     """The run saved a checkpoint and stops, as asked."""
 
 
@@ -63,9 +63,7 @@ class Loop:
         spec = setup.spec
         self.runtime, self.optimization = spec.runtime, spec.optimization
         rate, decay = float(self.optimization.learning_rate), self.optimization.weight_decay
-        groups = spec.method.parameter_groups(
-            setup.network, learning_rate=rate, weight_decay=decay
-        )
+        groups = spec.method.parameter_groups(setup.network, learning_rate=rate, weight_decay=decay)
         self.base_rates = [float(group["lr"]) for group in groups]
         self.optimizer = make_optimizer(groups, self.optimization)
         self.parameters = [p for group in groups for p in group["params"]]
@@ -85,9 +83,7 @@ class Loop:
         self.state, scaler = found
         if scaler:
             self.scaler.load_state_dict(scaler)
-        best = next(
-            (c for c in self.setup.checkpoints if c.step == self.state.best_step), None
-        )
+        best = next((c for c in self.setup.checkpoints if c.step == self.state.best_step), None)
         self.best_folder = None if best is None else best.folder
         return self.state.step
 
@@ -127,9 +123,7 @@ class Loop:
     def _step(self, plan: BatchPlan) -> None:
         """One optimizer step: the gradient is that of the whole batch, however it is cut."""
         step, spec = self.state.step, self.optimization
-        self.setup.spec.method.before_step(
-            self.setup.network, fraction=step / plan.total_steps
-        )
+        self.setup.spec.method.before_step(self.setup.network, fraction=step / plan.total_steps)
         seed_step(self.runtime.seed, step)
         rate = set_rates(self.optimizer, self.base_rates, factor(spec, step, plan.total_steps))
         parts = plan.micro_batches(step)

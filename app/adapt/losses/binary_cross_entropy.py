@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class BinaryCrossEntropy(Loss):
     """L = -mean_ic [ y_ic log s(z_ic) + (1 - y_ic) log(1 - s(z_ic)) ], s the logistic function.
 
-    Source: `torch.nn.functional.binary_cross_entropy_with_logits`, computed from the logits for stability.
+    Padding has no label, so it counts nowhere. Source:
+    `torch.nn.functional.binary_cross_entropy_with_logits`, from the logits for stability.
     """
 
     kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
@@ -23,7 +24,7 @@ class BinaryCrossEntropy(Loss):
     def compute(self, student: Outputs, batch: Batch, teacher: Outputs | None) -> Tensor:
         """Return the mean over all labels of all examples; logits and targets are (B, C)."""
         del teacher
-        import torch.nn.functional as F  # noqa: PLC0415, N812
+        import torch.nn.functional as F  # noqa: N812
 
         if batch.target is None:
             message = "binary_cross_entropy needs targets"

@@ -30,7 +30,7 @@ class CrossEntropy(Loss):
     def compute(self, student: Outputs, batch: Batch, teacher: Outputs | None) -> Tensor:
         """Return the mean over the targets that count; logits are (..., C), targets (...)."""
         del teacher
-        import torch.nn.functional as F  # noqa: PLC0415, N812
+        import torch.nn.functional as F  # noqa: N812
 
         if batch.target is None:
             message = "cross_entropy needs targets"

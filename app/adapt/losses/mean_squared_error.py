@@ -20,7 +20,7 @@ class MeanSquaredError(Loss):
     def compute(self, student: Outputs, batch: Batch, teacher: Outputs | None) -> Tensor:
         """Return the mean over the batch; logits are (B, 1), targets (B,)."""
         del teacher
-        import torch.nn.functional as F  # noqa: PLC0415, N812
+        import torch.nn.functional as F  # noqa: N812
 
         if batch.target is None:
             message = "mean_squared_error needs targets"

@@ -21,8 +21,8 @@ class Full(Method):
     def learning_rate(self, num_parameters: int) -> float:
         """Smaller networks take larger steps.
 
-        Source: Devlin et al. 2019 (arXiv 1810.04805, A.3) search 2e-5 to 5e-5 for BERT-base, Turc et al.
-        2019 (arXiv 1908.08962) 3e-5 to 3e-4 for compact ones; 1e-5 is usual for large ones.
+        Source: Devlin et al. 2019 (arXiv 1810.04805, A.3) search 2e-5 to 5e-5 for BERT-base, Turc
+        et al. 2019 (arXiv 1908.08962) 3e-5 to 3e-4 for compact ones; 1e-5 is usual for large ones.
         """
         if num_parameters < SMALL:
             return 1e-4
@@ -31,7 +31,7 @@ class Full(Method):
     def prepare(self, network: nn.Module) -> nn.Module:
         """Let everything train."""
         for parameter in network.parameters():
-            parameter.requires_grad_(True)  # noqa: FBT003 - torch's signature
+            parameter.requires_grad_(True)
         return network
 
     def parameter_groups(

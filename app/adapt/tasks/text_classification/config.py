@@ -1,4 +1,4 @@
-"""The task's config: what the data decides (`fit`) and what every other part of the folder reads."""
+"""The task's config: what the data decides (`fit`), and what the rest of the folder reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from app.adapt.reader import Problems, Row
-from app.adapt.task import DataReport, Example, Network, Role, Task
+from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.text_classification import data, predict, report
 from app.adapt.tasks.text_classification.metrics import (
     MultiLabelMetrics,
@@ -43,7 +43,7 @@ class TextClassification(Task):
         default=0.5, gt=0, lt=1, description="Multi-label: probability from which a label is given."
     )
 
-    parameters: ClassVar[type[predict.ClassificationParameters]] = predict.ClassificationParameters
+    parameters: ClassVar[type[Parameters]] = predict.ClassificationParameters
     roles: ClassVar[tuple[Role, ...]] = (
         Role(
             "text",
@@ -100,7 +100,7 @@ class TextClassification(Task):
 
     def network(self) -> Network:
         """Return the torch half."""
-        from app.adapt.tasks.text_classification.model import ClassificationNetwork  # noqa: PLC0415
+        from app.adapt.tasks.text_classification.model import ClassificationNetwork
 
         return ClassificationNetwork()
 

@@ -92,7 +92,7 @@ def label_of(value: Any) -> str:
 
 
 def detect_problem(examples: Sequence[Example]) -> Any:
-    """Lists are multi-label; numbers of which some have a fraction are regression; else one label."""
+    """Lists are multi-label; numbers, some with a fraction, are regression; else one label."""
     targets = [example.target for example in examples]
     if any(isinstance(target, list) for target in targets):
         return "multi_label"
@@ -104,7 +104,7 @@ def detect_problem(examples: Sequence[Example]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or isinstance(value, list):
+    if isinstance(value, bool | list):
         return None
     if isinstance(value, str) and not re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", value):
         return None
@@ -118,7 +118,7 @@ def _number(value: Any) -> float | None:
 def fit_labels(
     examples: Sequence[Example], problem: str, given: list[str] | None, filename: str
 ) -> list[str] | None:
-    """Return the labels in a stable order: numbers by value, names by alphabet; None for regression.
+    """Return the labels, numbers by value and names by alphabet; None for regression.
 
     Raises:
         InvalidData: no usable row, or fewer than two labels.
@@ -137,7 +137,9 @@ def fit_labels(
         message = f"{filename} has {only}; a classifier needs at least two"
         raise InvalidData(message, param="data.train", code="one_label",
                           details={"file": filename, "labels": sorted(found)})  # fmt: skip
-    if len(found) > MAX_LABELS or (problem == "single_label" and len(found) > len(examples) / 2 > 50):
+    if len(found) > MAX_LABELS or (
+        problem == "single_label" and len(found) > len(examples) / 2 > 50
+    ):
         message = (
             f"{filename}: the label column has {len(found)} different values in "
             f"{len(examples)} rows; is it the right column?"
@@ -179,7 +181,10 @@ def _fault(target: Any, problem: str, known: set[str]) -> tuple[str, str] | None
             close = difflib.get_close_matches(label, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             listed = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")  # noqa: PLR2004
-            return "unknown_label", f"the label {label!r} is not in the training data ({listed}){hint}"
+            return (
+                "unknown_label",
+                f"the label {label!r} is not in the training data ({listed}){hint}",
+            )
     return None
 
 
@@ -207,7 +212,9 @@ def encode(
         Encoded(
             input_ids=ids,
             token_type_ids=None if types is None else types[position],
-            target=None if example.target is None else _encode_target(example.target, problem, index),
+            target=None
+            if example.target is None
+            else _encode_target(example.target, problem, index),
             row=example.row,
             extra={"truncated": len(ids) >= max_length},
         )

@@ -29,7 +29,7 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class SingleLabelMetrics:
-    """Accuracy, F1 (macro, micro is accuracy), and Matthews' correlation from a confusion matrix."""
+    """Accuracy, macro F1 (micro F1 is accuracy) and Matthews' correlation, from one matrix."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)

@@ -1,6 +1,6 @@
 """The torch half: transformers' sequence-classification models, as they are.
 
-What is saved is exactly what `save_pretrained` saves, so the folder works with plain transformers too.
+What is saved is what `save_pretrained` saves, so the folder works with plain transformers too.
 """
 
 from __future__ import annotations
