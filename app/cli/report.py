@@ -48,24 +48,25 @@ def show_report(out: Output, job: dict[str, Any]) -> None:
 
 
 def before_and_after(out: Output, job: dict[str, Any]) -> None:
-    """Print each measurement of a job's report: the untouched model, and the adapted one."""
+    """Print each measurement of a job's report: the untouched model's, and the adapted one's."""
     rows = comparison(job.get("report") or {})
-    if rows:
-        out.table(["data", "metric", "before", "after"], rows)
+    if rows and not out.is_json:
+        out.table(["data", "metric", "majority", "before", "after"], rows)
 
 
 def comparison(report: dict[str, Any]) -> list[list[Any]]:
-    """Return [data set, metric, before, after] for what a report measured; before may be None."""
-    before: Any = report.get("baseline") or report.get("untouched") or {}
+    """Return [data set, metric, majority answer, before, after], the primary metric first.
+
+    "before" is the untouched model on the validation rows; a test set is only ever seen at the end.
+    """
+    before: dict[str, Any] = report.get("before") or {}
+    majority: dict[str, Any] = (report.get("baselines") or {}).get("majority") or {}
+    primary = report.get("primary_metric")
     rows: list[list[Any]] = []
-    for name in ("validation", "test"):
-        after = report.get(name)
-        if not isinstance(after, dict):
-            continue
-        first = before.get(name, before) if isinstance(before, dict) else {}
-        rows += [
-            [name, metric, first.get(metric), value]
-            for metric, value in after.items()
-            if isinstance(value, int | float) and metric not in {"rows", "seconds"}
-        ]
+    for name, evaluation in (report.get("evaluation") or {}).items():
+        metrics: dict[str, Any] = evaluation.get("metrics") or {}
+        for metric in sorted(metrics, key=lambda found: found != primary):
+            constant = majority.get(name) if metric == "accuracy" else None
+            untouched = before.get(metric) if name == "validation" else None
+            rows.append([name, metric, constant, untouched, metrics[metric]])
     return rows

