@@ -104,9 +104,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.start()
-    from workers.recipes import run_recipe  # noqa: PLC0415 - five seconds that a standby has behind it
+    from transformers.utils import logging  # noqa: PLC0415 - five seconds that a standby has behind it
+
+    from workers.recipes import run_recipe  # noqa: PLC0415
     from workers.training.loop import Drained  # noqa: PLC0415
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     channel.emit(LogEvent(message="ready"))
     assignment = channel.assignment()
     if not assignment.hub:
@@ -123,6 +127,9 @@ def main() -> None:
         message = f"the trainer failed: {type(error).__name__}: {error}"[:2000]
         details = {"code": "internal_error", "message": message, "param": None, "details": {}}
         channel.emit(FailedEvent(error=details, retryable=True))
+    # Not sys.exit: a daemon thread sits in a read of stdin, whose lock the interpreter would wait for.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _die_with_parent() -> None:

@@ -85,6 +85,15 @@ class Sources:
         if self._local(model_id) is None and not (self._hub and HUB_ID.fullmatch(model_id)):
             raise self._unknown(model_id)
 
+    def find_local(self, model_id: str) -> Source | None:
+        """Return a model that is on this machine, None for one that the Hub may have.
+
+        Raises:
+            InvalidSpec: no such model.
+        """
+        self.check_name(model_id)
+        return self._local(model_id)
+
     def resolve(self, model_id: str, revision: str | None = None) -> Source:
         """Return a model's folder, downloading it from the Hub if need be.
 

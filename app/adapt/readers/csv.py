@@ -1,121 +1,192 @@
-"""Delimited text: CSV, TSV and their relatives. Every value is a string; it knows no types and no tasks.
+"""Comma-, semicolon-, tab- and pipe-separated values with a header line.
 
-The standard library's parser does the parsing, one record at a time, fed with the physical lines of
-that record: so each row has its true line, and a quote that is never closed costs one row, not the rest
-of the file. (DuckDB 2.0's `read_csv(store_rejects = true)` drops everything after such a quote without
-reporting it, and gives no line for good rows.)
+The standard library's parser in strict mode, fed one line at a time: it knows each record's true line,
+and what follows an unclosed quote is read again from the next line instead of being swallowed. (DuckDB's
+`store_rejects` was tried: it counts records, not lines, drops an unclosed last record without a word,
+and takes good rows along with a bad quote.)
 """
 
 from __future__ import annotations
 
 import csv
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from app.adapt.lines import MAX_LINE_CHARACTERS, head_text, read_head, read_lines
+from app.adapt.lines import Line, read_lines, refuse
 from app.adapt.reader import Problem, Problems, Reader, Row
-from app.errors import InvalidData
 
-DELIMITERS = (",", ";", "\t", "|")
-MAX_RECORD_LINES = 1000
-MAX_BROKEN_QUOTES = 1000
-MAX_COLUMN_NAME = 255
-SNIFFED_RECORDS = 50
-SHOWN = 80
+MAX_LINE_BYTES = 1024 * 1024
+MAX_FIELD_CHARS = 1024 * 1024
+MAX_RECORD_LINES = 10_000
+MAX_COLUMNS = 1000
+SAMPLE_LINES = 50
+DELIMITERS = (",", "\t", ";", "|")
+SHOWN = 200
+
+csv.field_size_limit(MAX_FIELD_CHARS)  # one for the process: the module has no other
 
 
 class Csv(Reader):
-    """Rows under a header line, separated by `,`, `;`, tab or `|`; blank rows are skipped.
-
-    A row's number is the 1-based line of the file on which it begins; a quoted cell may span lines.
-    Tab-separated files often hold bare quotes; there a quote quotes only if it does so consistently in
-    the first 64 KiB.
-    """
+    """A header line, then one record a row; every value is text."""
 
     kind: Literal["csv"] = "csv"
-    extensions = (".csv", ".tsv")
-    media_types = ("text/csv", "text/tab-separated-values")
-
-    delimiter: str | None = Field(
-        default=None, min_length=1, max_length=1, description="null: found in the first rows."
-    )
+    extensions: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".tab")
+    media_types: ClassVar[tuple[str, ...]] = ("text/csv", "text/tab-separated-values")
 
     def read(self, path: Path, problems: Problems) -> Iterator[Row]:
-        """Yield the rows; one with too few or many cells, or a broken quote, is a problem of its line.
+        """Yield each record as wide as the header; `Row.number` is the line on which it begins.
 
         Raises:
-            InvalidData: not text, no usable header, nothing below it, or hardly any intact row.
+            InvalidData: not text, no usable header, or nothing below it.
         """
-        lines = read_lines(path, problems.filename)
-        sample = head_text(read_head(path))
-        delimiter = self.delimiter or sniff_delimiter(sample)
-        records = _Records(lines, problems, delimiter, is_quoted=_is_quoted(sample, delimiter))
-        header: list[str] | None = None
-        num_rows = 0
-        for number, cells in records:
-            if header is None:
-                header = _header(cells, number, problems.filename, delimiter)
+        source = _Source(read_lines(path, problems.filename, MAX_LINE_BYTES), problems)
+        delimiter = _sniff(source.peek(SAMPLE_LINES))
+        records = _records(source, delimiter)
+        names = _header(records, problems.filename)
+        is_bare = True
+        for number, record in records:
+            is_bare = False
+            if len(record) != len(names):
+                problems.add(_ragged(number, record, names, delimiter))
                 continue
-            num_rows += 1
-            if len(cells) == len(header):
-                yield Row(number, dict(zip(header, cells, strict=True)))
-            else:
-                problems.add(_ragged(cells, header, number, delimiter))
-        if header is None:
-            raise _unusable(problems, "empty_file", "there is no header line", row=1)
-        if not num_rows and not problems:
-            raise _unusable(problems, "no_rows", "there is a header, but no row below it", row=1)
+            yield Row(number, dict(zip(names, record, strict=True)))
+        if is_bare and not problems:
+            refuse(problems.filename, "no_rows", "the file has a header and no rows", columns=names)
 
 
-class _Records:
-    """Records of a text with the line each begins on; broken ones are problems, and reading goes on."""
+class _Source:
+    """Lines for the parser, with those of the current record at hand to go back to."""
 
-    def __init__(
-        self,
-        lines: Iterator[tuple[int, str | None]],
-        problems: Problems,
-        delimiter: str,
-        *,
-        is_quoted: bool,
-    ) -> None:
+    def __init__(self, lines: Iterator[Line], problems: Problems) -> None:
         self.lines = lines
         self.problems = problems
-        self.again: deque[tuple[int, str | None]] = deque()
-        self.taken: list[tuple[int, str | None]] = []
-        self.size = self.num_broken = 0
-        self.parser = csv.reader(
-            self._feed(), delimiter=delimiter, strict=True,
-            quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
-        )  # fmt: skip
+        self.ahead: deque[Line] = deque()
+        self.record: list[Line] = []
 
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        while True:
-            self.taken, self.size = [], 0
-            try:
-                cells = next(self.parser)
-            except StopIteration:
-                if not self.taken:
-                    return
-                self._give_up_record("bad_quote", "a quote is opened and never closed")
-            except _RecordTooLong as error:
-                self._restart(error.code, error.message)
-            except csv.Error as error:
-                self._give_up_record(*_explain(error))
-            else:
-                if any(cells):
-                    yield self.taken[0][0], cells
+    def __iter__(self) -> Iterator[str]:
+        return self
 
-    def _feed(self) -> Iterator[str]:
-        """Hand the parser line by line; what it has taken for the current record is kept."""
-        while True:
-            line = self.again.popleft() if self.again else next(self.lines, None)
+    def __next__(self) -> str:
+        line = self._take()
+        # A blank line between records is nothing; within quotes it is text.
+        while not self.record and line.text is not None and not line.text.strip("\r\n"):
+            line = self._take()
+        if line.text is None:
+            message = f"the line is longer than {MAX_LINE_BYTES // 1024} KiB"
+            self.problems.add(Problem("line_too_long", message, line.number))
+            line = Line(line.number, "\n")
+        self.record.append(line)
+        if len(self.record) > MAX_RECORD_LINES:
+            message = f"a quoted value runs on for more than {MAX_RECORD_LINES} lines"
+            raise csv.Error(message)
+        return line.text or ""
+
+    def _take(self) -> Line:
+        return self.ahead.popleft() if self.ahead else next(self.lines)
+
+    def peek(self, count: int) -> str:
+        """Return the text of the first lines without taking them."""
+        while len(self.ahead) < count:
+            line = next(self.lines, None)
             if line is None:
+                break
+            self.ahead.append(line)
+        return "".join(line.text or "\n" for line in self.ahead)
+
+    def back_up(self) -> Line:
+        """Give back every line of the failed record but its first, which is returned."""
+        first, *others = self.record
+        self.ahead.extendleft(reversed(others))
+        return first
+
+
+def _records(source: _Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    parser = csv.reader(source, delimiter=delimiter, strict=True)
+    while True:
+        source.record.clear()
+        try:
+            record = next(parser, None)
+        except csv.Error as error:
+            if not source.record:
                 return
-            self.taken.append(line)
-            number, text = line
-            if text is None:
-                yield '"'
+            first = source.back_up()
+            text = (first.text or "").rstrip("\r\n")
+            source.problems.add(
+                Problem("bad_quote", _reason(str(error)), first.number, value=text[:SHOWN])
+            )
+            continue
+        if record is None:
+            return
+        # A line of nothing but spaces, or one that was too long and has been noted.
+        if len(record) > 1 or (record and record[0].strip()):
+            yield source.record[0].number, record
+        elif record and source.record[0].text is not None and record[0] == "":
+            # A quoted empty value in a file of one column is a row.
+            if source.record[0].text.strip():
+                yield source.record[0].number, record
+
+
+def _reason(message: str) -> str:
+    if "unexpected end of data" in message:
+        return "a quote is opened and never closed"
+    if "expected after" in message:
+        return 'text follows a closing quote; inside a quoted value, write a quote as ""'
+    if "field larger than" in message:
+        return f"a value is longer than {MAX_FIELD_CHARS} characters, or its quote is never closed"
+    return message
+
+
+def _header(records: Iterator[tuple[int, list[str]]], filename: str) -> list[str]:
+    """Return the column names.
+
+    Raises:
+        InvalidData: none, an empty one, one twice, or too many.
+    """
+    number, found = next(records, (0, []))
+    names = [name.strip("\ufeff \t") for name in found]
+    if not any(names):
+        refuse(filename, "no_header", "the first line must name the columns", row=number or 1)
+    if names[0][:1] in "{[" and any(mark in found[0] for mark in '":{'):
+        message = "this looks like JSON, not CSV; name the file .jsonl"
+        refuse(filename, "wrong_format", message, row=number)
+    if len(names) > MAX_COLUMNS:
+        message = f"{len(names)} columns; the limit is {MAX_COLUMNS}"
+        refuse(filename, "too_many_columns", message, row=number)
+    for index, name in enumerate(names, 1):
+        if not name:
+            message = f"column {index} has no name in the header"
+            refuse(filename, "empty_column_name", message, row=number, found=names)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        message = f"the header names {twice[0]!r} twice"
+        refuse(filename, "duplicate_column", message, row=number, column=twice[0], found=names)
+    return names
+
+
+def _ragged(number: int, record: list[str], names: list[str], delimiter: str) -> Problem:
+    missing = names[len(record)] if len(record) < len(names) else None
+    message = f"{len(record)} values, but the header has {len(names)} columns"
+    if missing is None:
+        message += "; put quotes around a value that holds the delimiter"
+    shown = delimiter.join(record)[:SHOWN]
+    return Problem("ragged_row", message, number, missing, shown)
+
+
+def _sniff(sample: str) -> str:
+    """Return the delimiter that cuts the sample's lines into the most equal rows."""
+    lines = sample.splitlines(keepends=True)
+
+    def score(delimiter: str) -> tuple[float, int]:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        width = len(rows[0]) if rows else 0
+        if width < 2:  # noqa: PLR2004
+            return 0.0, 0
+        return sum(len(row) == width for row in rows) / len(rows), width
+
+    try:
+        best = max(DELIMITERS, key=score)
+    except csv.Error:
+        return next((d for d in DELIMITERS if lines and d in lines[0]), ",")
+    return best if score(best)[1] else ","

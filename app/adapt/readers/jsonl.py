@@ -1,90 +1,104 @@
-"""JSON Lines: one object a line (https://jsonlines.org)."""
+"""JSON lines: one object a line. A bad line is a problem with its number; the others are read."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 
+from app.adapt.lines import read_lines, refuse
 from app.adapt.reader import Problem, Problems, Reader, Row
-from app.adapt.text import check_text
 
-MAX_LINE_CHARACTERS = 256 * 1024
+MAX_LINE_BYTES = 256 * 1024
 MAX_DEPTH = 32
-SHOWN = 80
+SHOWN = 200
 
 
-class JsonLines(Reader):
-    """Reads `.jsonl` and `.ndjson`. `Row.number` is the line, from 1; blank lines are passed over."""
+class Jsonl(Reader):
+    """One JSON object a line, in UTF-8; blank lines are skipped."""
 
     kind: Literal["jsonl"] = "jsonl"
-    extensions: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
+    extensions: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
+    media_types: ClassVar[tuple[str, ...]] = ("application/jsonl", "application/x-ndjson")
 
     def read(self, path: Path, problems: Problems) -> Iterator[Row]:
-        """Yield each line that is a JSON object; say of the others what is wrong with them."""
-        encoding = check_text(path, problems.filename)
-        with path.open(encoding=encoding, newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                fault = _fault(line)
-                if fault is None:
-                    try:
-                        value: Any = msgspec.json.decode(line)
-                    except (msgspec.DecodeError, RecursionError) as error:
-                        fault = ("broken_json", f"not valid JSON: {error}")
-                    else:
-                        if isinstance(value, dict):
-                            yield Row(number, value)
-                            continue
-                        message = f"a line must be a JSON object, not {_name(value)}"
-                        fault = ("not_an_object", message)
-                problems.add(Problem(fault[0], fault[1], number, None, line.strip()[:SHOWN]))
+        """Yield each line that is an object; `Row.number` is its line.
+
+        Raises:
+            InvalidData: not text, one JSON array instead of lines, or no line is an object.
+        """
+        decoder = msgspec.json.Decoder()
+        first: Problem | None = None
+        is_blank = True
+        good = 0
+        for line in read_lines(path, problems.filename, MAX_LINE_BYTES):
+            text = None if line.text is None else line.text.strip()
+            if text == "":
+                continue
+            if is_blank and text is not None and (text == "[" or text.startswith("[{")):
+                message = "this is one JSON array; write one object a line, without the brackets"
+                refuse(problems.filename, "wrong_format", message, row=line.number)
+            is_blank = False
+            values = _object(decoder, text, line.number)
+            if isinstance(values, Problem):
+                first = first or values
+                problems.add(values)
+                continue
+            good += 1
+            yield Row(line.number, values)
+        if is_blank:
+            refuse(problems.filename, "empty_file", "the file holds blank lines only")
+        if not good and first is not None and not _begins_with_object(first):
+            message = f"no line is a JSON object; line {first.row}: {first.message}"
+            refuse(problems.filename, "wrong_format", message, row=first.row, value=first.value)
 
 
-def _fault(line: str) -> tuple[str, str] | None:
-    if len(line) > MAX_LINE_CHARACTERS:
-        return "line_too_long", f"the line has more than {MAX_LINE_CHARACTERS} characters"
-    # Counting first is cheap; only a line with many brackets is worth looking into.
-    if line.count("[") + line.count("{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
-        return "json_too_deep", f"the JSON is nested more than {MAX_DEPTH} levels deep"
-    return None
+def _object(decoder: msgspec.json.Decoder[Any], text: str | None, number: int) -> Any:
+    """Return the line's object, or the problem with it."""
+    if text is None:
+        message = f"the line is longer than {MAX_LINE_BYTES // 1024} KiB"
+        return Problem("line_too_long", message, number)
+    shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    try:
+        value = decoder.decode(text)
+    except msgspec.DecodeError as error:
+        return Problem("invalid_json", f"not valid JSON: {error}", number, value=shown)
+    except RecursionError:
+        return _too_deep(number)
+    if not isinstance(value, dict):
+        name = {"list": "an array", "str": "a string", "NoneType": "null", "bool": "a boolean"}
+        found = name.get(type(value).__name__, "a number")
+        message = f'a line must be an object such as {{"text": "..."}}, not {found}'
+        return Problem("not_an_object", message, number, value=shown)
+    if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(value):
+        return _too_deep(number)
+    return value
 
 
-def _depth(line: str) -> int:
-    deepest = level = 0
-    in_string = escaped = False
-    for character in line:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif character in "]}":
-            level -= 1
-    return deepest
+def _too_deep(number: int) -> Problem:
+    return Problem("too_deep", f"nested more than {MAX_DEPTH} levels deep", number)
 
 
-def _has_huge_integer(value: Any) -> bool:
-    """Say whether any integer does not fit 64 bits; those break floats, databases and other readers."""
-    if isinstance(value, dict):
-        return any(map(_has_huge_integer, value.values()))
-    if isinstance(value, list):
-        return any(map(_has_huge_integer, value))
-    return isinstance(value, int) and not -(2**63) <= value < 2**63
+def _is_deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += cast("dict[str, Any]", item).values()
+            elif isinstance(item, list):
+                inner += cast("list[Any]", item)
+        level = inner
+        if not level:
+            return False
+    return any(isinstance(item, (dict, list)) for item in level) or bool(level)
 
 
-def _name(value: Any) -> str:
-    return {list: "an array", str: "a string", type(None): "null", bool: "true or false"}.get(
-        type(value), "a number"
+def _begins_with_object(problem: Problem) -> bool:
+    """Say whether the line is an object gone wrong rather than another format."""
+    value = problem.value
+    return problem.code in {"line_too_long", "too_deep"} or (
+        value is not None and value.startswith("{") and value != "{"
     )

@@ -1,0 +1,108 @@
+"""The dry run: everything about a job that can be known without training it. Torch-free.
+
+It reads the files and fits the task exactly as the trainer will, and tokenizes with the model's own
+`tokenizer.json`; where a model has none on this host, lengths are estimated from characters and said so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.adapt.dataset import Dataset, prepare, read_dataset
+from app.adapt.source import Source, Sources, finished_source
+from app.adapt.task import Example
+from app.files.repository import FileRepository
+from app.jobs.schemas import CheckOut
+from app.kit.db import Database
+from app.models.repository import ModelRepository
+from app.settings import Settings
+from app.spec.fine_tune import FineTune
+from app.spec.resolve import Facts, estimate, resolve
+from app.store.layout import Layout
+from app.store.weights import num_parameters, weight_files
+
+CHARACTERS_A_TOKEN = 4
+SPECIAL_TOKENS = 3
+
+
+def check_job(
+    database: Database, layout: Layout, settings: Settings, tenant_id: str, spec: FineTune
+) -> CheckOut:
+    """Return the resolved spec, the data report and an estimate.
+
+    Raises:
+        InvalidData: the data cannot train the task.
+        InvalidSpec: the model is not known.
+    """
+    paths: dict[str, tuple[Path, str]] = {}
+    with database.read() as session:
+        files = FileRepository(session, tenant_id)
+        for name in ("train", "validation", "test"):
+            file_id = getattr(spec.data, name)
+            if file_id is not None:
+                paths[name] = (layout.file(file_id), files.get(file_id).filename)
+        source = _source(spec, settings, layout, ModelRepository(session, tenant_id))
+    sets: dict[str, Dataset] = {
+        name: read_dataset(path, filename, max_rows=settings.max_rows)
+        for name, (path, filename) in paths.items()
+    }
+    prepared = prepare(
+        spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")
+    )
+    warnings = list(prepared.warnings)
+    lengths = _lengths(prepared.train, source, warnings)
+    facts = Facts(
+        lengths=lengths,
+        num_parameters=_parameters(source, warnings),
+        model_max_length=_max_length(source),
+        memory_bytes=psutil.virtual_memory().available,
+        device="cpu",
+    )
+    resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
+    cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
+    return CheckOut(
+        spec=resolved.model_dump(mode="json"),
+        data=prepared.report,
+        estimate=cost,
+        warnings=warnings,
+    )
+
+
+def _source(
+    spec: FineTune, settings: Settings, layout: Layout, models: ModelRepository
+) -> Source | None:
+    """Return the model's folder if it is on this host; a Hub model is not downloaded for a dry run."""
+    if spec.model.startswith("ft:"):
+        return finished_source(spec.model, layout.absolute(models.get(spec.model).folder))
+    return Sources(settings.model_dirs, hub=settings.hub).find_local(spec.model)
+
+
+def _lengths(examples: list[Example], source: Source | None, warnings: list[str]) -> list[int]:
+    texts = [[str(value) for value in example.inputs.values()] for example in examples]
+    tokenizer = None if source is None else source.folder / "tokenizer.json"
+    if tokenizer is None or not tokenizer.is_file():
+        warnings.append("token counts are estimated: the model's tokenizer is not on this host")
+        return [sum(map(len, t)) // CHARACTERS_A_TOKEN + SPECIAL_TOKENS for t in texts]
+    from tokenizers import Tokenizer  # noqa: PLC0415 - only the dry run needs it
+
+    encoder: Any = Tokenizer.from_file(str(tokenizer))
+    encoder.no_truncation()
+    encoder.no_padding()
+    batch = [tuple(t) if len(t) > 1 else t[0] for t in texts]
+    return [len(encoding.ids) for encoding in encoder.encode_batch(batch)]
+
+
+def _parameters(source: Source | None, warnings: list[str]) -> int:
+    if source is None:
+        warnings.append("the estimate assumes 110 million parameters: the model is not on this host")
+        return 110_000_000
+    return sum(num_parameters(path) for path in weight_files(source.folder, source.id))
+
+
+def _max_length(source: Source | None) -> int:
+    positions = 512 if source is None else source.config.get("max_position_embeddings") or 512
+    return int(positions)
