@@ -51,9 +51,18 @@ class Parquet(Reader):
                         row = _plain_row(values, number, problems)
                         if row is not None:
                             yield row
-        except (pa.ArrowException, OSError, UnicodeError, MemoryError, ValueError, OverflowError) as e:
+        except (
+            pa.ArrowException,
+            OSError,
+            UnicodeError,
+            MemoryError,
+            ValueError,
+            OverflowError,
+        ) as e:
             reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-            raise _unusable(problems.filename, "corrupted", f"the file is corrupted: {reason}") from e
+            raise _unusable(
+                problems.filename, "corrupted", f"the file is corrupted: {reason}"
+            ) from e
         if not number:
             raise _unusable(problems.filename, "no_rows", "the file has no rows")
 
