@@ -1,6 +1,6 @@
 """Model folders small enough to make in a test: a random BERT that real code loads like any other.
 
-`make_model_folder` makes a base model, `make_finished_folder` one that looks as if a job had made it.
+`make_model_folder` makes a base model, `make_finished_folder` one as if a job had made it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def make_vocab(texts: Sequence[str]) -> dict[str, int]:
-    """Return a WordPiece vocabulary: special tokens, every character both ways, every whole word."""
+    """Return a WordPiece vocabulary: special tokens, characters both ways, whole words."""
     words = sorted({word for text in texts for word in text.lower().split()})
     letters = sorted({*"abcdefghijklmnopqrstuvwxyz0123456789.,?!'-", *"".join(words)})
     pieces = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *words]
@@ -70,8 +70,8 @@ def make_finished_folder(
 ) -> tuple[Manifest, str]:  # fmt: skip
     """Make a finished model's folder; return its manifest with the manifest's SHA-256.
 
-    `task` replaces fields of the fitted task config, which is single-label over `labels` unless told
-    otherwise; `labels` None means regression. An earlier folder at `path` is replaced.
+    `task` replaces fields of the fitted task config, which is single-label over `labels`;
+    `labels` None means regression. An earlier folder at `path` is replaced.
     """
     remove_folder(path)
     width = ["score"] if labels is None else labels
