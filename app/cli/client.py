@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,19 +72,21 @@ class Client:
             message = f"cannot read {path}: {error.strerror or error}"
             raise Failure(message, Code.DATA) from None
 
-    def download(self, path: str, target: Path) -> int:
-        """GET a file to disk, whole or not at all; return its bytes."""
+    def download(self, path: str, target: Path) -> tuple[int, str]:
+        """GET a file to disk, whole or not at all; return its bytes and SHA-256."""
+        digest = hashlib.sha256()
         part = target.with_name(target.name + ".part")
         try:
             with self._http.stream("GET", path) as response:
                 self._check(response)
                 with part.open("wb") as file:
                     for chunk in response.iter_bytes(CHUNK):
+                        digest.update(chunk)
                         file.write(chunk)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from None
         part.replace(target)
-        return target.stat().st_size
+        return target.stat().st_size, digest.hexdigest()
 
     def events(self, path: str, after: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (event, data) of an event stream until the server ends it."""
@@ -152,9 +155,9 @@ class Client:
         return Failure(message, Code.UNREACHABLE, hint="start one with `attune up`")
 
 
-def encode(part: str) -> str:
+def encode(part: str, *, safe: str = "") -> str:
     """Return an id as one path segment: model ids hold colons and slashes."""
-    return quote(part, safe="")
+    return quote(part, safe=safe)
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:

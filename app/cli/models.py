@@ -40,9 +40,16 @@ def list_(
     context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
     after: Annotated[str | None, typer.Option(help="Continue after this id.")] = None,
+    base: Annotated[
+        bool, typer.Option("--base", help="Base models on the server instead.")
+    ] = False,
 ) -> None:
-    """List models, newest first."""
+    """List finished models, newest first."""
     here = of(context)
+    if base:
+        columns = {"id": lambda model: model["id"], "kind": lambda model: model.get("kind")}
+        here.out.listing(here.client.get("/v1/base_models"), columns)
+        return
     here.out.listing(here.client.get("/v1/models", limit=limit, after=after), COLUMNS)
 
 
@@ -86,16 +93,22 @@ def download(
     model_id: ModelId,
     to: Annotated[Path | None, typer.Option(help="Folder; default: named after the model.")] = None,
 ) -> None:
-    """Download a model's files; `transformers` can load the folder."""
+    """Download a model's files, checked; `transformers` can load the folder."""
+    from app.cli.client import encode
+
     here = of(context)
     folder = to or Path(model_id.replace(":", "_").replace("/", "_"))
     listed = here.client.get(f"{_path(model_id)}/files")
     fetched: list[dict[str, Any]] = []
     for file in listed["data"]:
-        name = str(file.get("path") or file.get("name") or file["id"])
+        name = str(file["name"])
         target = _inside(folder, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        count = here.client.download(f"{_path(model_id)}/files/{name}", target)
+        path = f"{_path(model_id)}/files/{encode(name, safe='/')}"
+        count, sha256 = here.client.download(path, target)
+        if sha256 != file["sha256"]:
+            target.unlink()
+            raise Failure(f"{name} did not arrive as the server has it; download it again")
         fetched.append({"path": str(target), "bytes": count})
         here.out.say(f"{name}  {size(count)}")
     if here.out.is_json:
