@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,7 +53,14 @@ def create_app(settings: Settings | None = None, *, queue: JobQueue | None = Non
     app.state.is_draining = False
     app.state.file_in_use = file_in_use
     app.state.model_in_use = model_in_use
-    for router in (auth.router, files.router, jobs.router, models.router, health.router, docs.router):
+    for router in (
+        auth.router,
+        files.router,
+        jobs.router,
+        models.router,
+        health.router,
+        docs.router,
+    ):
         app.include_router(router)
     if settings.predict:
         app.include_router(serving.router)
@@ -65,7 +72,7 @@ def create_app(settings: Settings | None = None, *, queue: JobQueue | None = Non
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     configure_logging(settings)
     database = Database(settings.resolved_database_url)

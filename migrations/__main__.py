@@ -13,7 +13,9 @@ from migrations.run import current, head, upgrade
 def main() -> int:
     """Upgrade, or with `--check` say whether there is anything to do."""
     parser = argparse.ArgumentParser(prog="attune migrate", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="exit 1 when the schema is not current")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 when the schema is not current"
+    )
     arguments = parser.parse_args()
     url = Settings().resolved_database_url
     try:

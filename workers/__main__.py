@@ -16,12 +16,14 @@ def main() -> None:
     """Parse the command line and become a Celery worker."""
     parser = argparse.ArgumentParser(prog="attune worker", description=main.__doc__)
     parser.add_argument("--name", default="worker", help="shown in logs and in the job's runs")
-    parser.add_argument("--check", action="store_true", help="exit 0 if a worker of this host lives")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 0 if a worker of this host lives"
+    )
     arguments = parser.parse_args()
     settings = Settings()
     if arguments.check:
         sys.exit(_check(settings))
-    from workers.celery_app import celery  # noqa: PLC0415 - the check must not start a worker
+    from workers.celery_app import celery
 
     celery.worker_main(
         [

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from app.errors import LeaseLost, Unavailable
 from app.jobs import workers
-from app.jobs.lifecycle import Claim, is_cancel_requested, renew
+from app.jobs.lifecycle import Claim, renew
+from app.jobs.recording import is_cancel_requested
 from app.kit.clock import monotonic
 from app.kit.db import Database
 from app.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.jobs import lifecycle
+from app.jobs import lifecycle, recording
 from app.jobs.lifecycle import Claim
 from app.jobs.tables import Checkpoint
 from app.kit.db import after_commit, database_now
@@ -40,7 +40,7 @@ def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: in
             _say(session, claim, "phase", phase.capitalize(), data={"phase": phase})
         case ResolvedEvent():
             lifecycle.fenced(session, claim, resolved=event.spec)
-            lifecycle.describe_run(
+            recording.describe_run(
                 session, claim, environment=event.environment,
                 resumed_from_step=event.resumed_from_step,
             )  # fmt: skip
@@ -58,7 +58,7 @@ def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: in
             _add_checkpoint(session, claim, event, layout, keep)
         case QuarantineEvent(checkpoint_id=checkpoint_id, reason=reason):
             lifecycle.fenced(session, claim)
-            lifecycle.quarantine(session, claim, checkpoint_id)
+            recording.quarantine(session, claim, checkpoint_id)
             message = f"A checkpoint is damaged and will not be used: {reason}"
             _say(session, claim, "log", message, level="warning",
                  data={"checkpoint_id": checkpoint_id})  # fmt: skip
@@ -81,7 +81,7 @@ def write_points(
     else:
         lifecycle.fenced(session, claim, progress=progress.model_dump(exclude={"type"}))
     metrics = [event for event in events if isinstance(event, MetricsEvent)]
-    lifecycle.add_metrics(session, claim, [(event.step, event.values) for event in metrics])
+    recording.add_metrics(session, claim, [(event.step, event.values) for event in metrics])
     for event in metrics:
         evaluated = {name: v for name, v in event.values.items() if name.startswith("eval/")}
         if evaluated:
@@ -96,7 +96,7 @@ def crash(session: Session, claim: Claim, message: str, settings: Settings) -> N
     Raises:
         LeaseLost: the job is not this run's any more.
     """
-    crashes = lifecycle.crashes(session, claim) + 1
+    crashes = recording.crashes(session, claim) + 1
     if crashes >= settings.crash_budget or claim.epoch >= settings.max_runs:
         error = {
             "code": "crashed",
@@ -133,11 +133,13 @@ def _add_checkpoint(
         state="committed",
         created_at=database_now(session),
     )
-    lifecycle.add_checkpoint(session, claim, row)
+    recording.add_checkpoint(session, claim, row)
     _say(session, claim, "checkpoint", f"Checkpoint at step {event.step}",
          data={"checkpoint_id": row.id, "step": event.step})  # fmt: skip
     # Older ones go only once the newer one is on record, and their files only after the commit.
-    dropped = [layout.absolute(folder) for folder in lifecycle.drop_checkpoints(session, claim, keep)]
+    dropped = [
+        layout.absolute(folder) for folder in recording.drop_checkpoints(session, claim, keep)
+    ]
     after_commit(session, lambda: [remove_folder(folder) for folder in dropped])
 
 

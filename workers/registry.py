@@ -1,4 +1,4 @@
-"""Who this worker is: one id for the Celery main process and its pool child, and its row in the database."""
+"""Who this worker is: one id for the Celery main process and its pool child, and a row."""
 
 from __future__ import annotations
 

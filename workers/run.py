@@ -67,10 +67,11 @@ class JobRun:
             self._supervise()
         except LeaseLost:
             self._abandon()
-        except AttuneError as error:
+        except AttuneError as failure:
             # Before the trainer had anything to do: a file or a model that has gone, say.
             self._trainer.kill()
-            self._end_safely(lambda: self._fail(error.to_dict()))
+            details = failure.to_dict()
+            self._end_safely(lambda: self._fail(details))
         except Exception as error:
             log.exception("jobs.supervisor_failed", job_id=self._claim.job_id)
             self._trainer.kill()
@@ -160,9 +161,7 @@ class JobRun:
 
     def _crashed(self, message: str) -> None:
         """T5 or T6: try again while the budget lasts."""
-        self._write(
-            lambda session: record.crash(session, self._claim, message, self._settings)
-        )
+        self._write(lambda session: record.crash(session, self._claim, message, self._settings))
 
     def _write(self, work: Callable[[Session], None]) -> None:
         """Do `work` in one transaction, waiting out a database that is away while the lease is ours."""

@@ -20,10 +20,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-from app.errors import AttuneError  # noqa: E402 - the libraries read the environment when imported
-from app.kit.clock import monotonic  # noqa: E402
-from app.spec.job import parse_spec  # noqa: E402
-from workers.protocol import (  # noqa: E402
+from app.errors import AttuneError
+from app.kit.clock import monotonic
+from app.spec.job import parse_spec
+from workers.protocol import (
     COMMAND,
     Assignment,
     Drain,
@@ -104,10 +104,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.start()
-    from transformers.utils import logging  # noqa: PLC0415 - five seconds that a standby has behind it
+    from transformers.utils import logging
 
-    from workers.recipes import run_recipe  # noqa: PLC0415
-    from workers.training.loop import Drained  # noqa: PLC0415
+    from workers.recipes import run_recipe
+    from workers.training.loop import Drained
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

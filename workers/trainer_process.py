@@ -14,7 +14,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from app.telemetry import get_logger
-from workers.protocol import EVENT, Assignment, Command, Event, LogEvent
+from workers.protocol import EVENT, Command, Event, LogEvent
 
 log = get_logger(__name__)
 READY = "ready"
@@ -26,7 +26,7 @@ class TrainerProcess:
     def __init__(self) -> None:
         # argv list and no shell; no ATTUNE_ variable, because those hold the secrets.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ATTUNE_")}
-        self._process = subprocess.Popen(  # noqa: S603 - our own module, no user input
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "workers.trainer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -87,14 +87,15 @@ class TrainerProcess:
                 try:
                     event = EVENT.validate_json(line)
                 except ValidationError:
-                    log.warning("trainer.unreadable_event", line=line[:200].decode(errors="replace"))
+                    log.warning(
+                        "trainer.unreadable_event", line=line[:200].decode(errors="replace")
+                    )
                     continue
                 if isinstance(event, LogEvent) and event.message == READY:
                     self.ready.set()
                 else:
                     self._events.put(event)
         self._events.put(None)
-
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

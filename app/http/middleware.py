@@ -74,7 +74,7 @@ class Observed:
 
 
 class Limited:
-    """Refuses strange hosts, and JSON bodies that are too large or too deep, before anything parses them."""
+    """Refuses strange hosts, and JSON bodies too large or too deep, before anything parses them."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app

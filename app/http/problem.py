@@ -1,6 +1,6 @@
 """The only mapping from our errors to HTTP, and the one envelope that every error is sent in.
 
-    {"error": {"message", "type", "param", "code", "details"}}     the OpenAI clients' shape
+{"error": {"message", "type", "param", "code", "details"}}     the OpenAI clients' shape
 """
 
 from __future__ import annotations

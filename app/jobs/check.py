@@ -87,7 +87,7 @@ def _lengths(examples: list[Example], source: Source | None, warnings: list[str]
     if tokenizer is None or not tokenizer.is_file():
         warnings.append("token counts are estimated: the model's tokenizer is not on this host")
         return [sum(map(len, t)) // CHARACTERS_A_TOKEN + SPECIAL_TOKENS for t in texts]
-    from tokenizers import Tokenizer  # noqa: PLC0415 - only the dry run needs it
+    from tokenizers import Tokenizer
 
     encoder: Any = Tokenizer.from_file(str(tokenizer))
     encoder.no_truncation()
@@ -98,7 +98,9 @@ def _lengths(examples: list[Example], source: Source | None, warnings: list[str]
 
 def _parameters(source: Source | None, warnings: list[str]) -> int:
     if source is None:
-        warnings.append("the estimate assumes 110 million parameters: the model is not on this host")
+        warnings.append(
+            "the estimate assumes 110 million parameters: the model is not on this host"
+        )
         return 110_000_000
     return sum(num_parameters(path) for path in weight_files(source.folder, source.id))
 

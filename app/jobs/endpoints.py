@@ -72,7 +72,9 @@ def check(body: SpecBody, identity: Writer, services: Shared) -> CheckOut:
     with services.database.read() as session:
         service = JobService(session, identity.tenant_id, services.settings)
         service.check_references(spec)
-    return check_job(services.database, services.layout, services.settings, identity.tenant_id, spec)
+    return check_job(
+        services.database, services.layout, services.settings, identity.tenant_id, spec
+    )
 
 
 @router.get("")
@@ -183,5 +185,3 @@ def _seq(value: str | None) -> int:
         message = f"not the seq or id of an event: {value[:64]!r}"
         raise InvalidRequest(message, param="after")
     return int(text)
-
-

@@ -99,7 +99,9 @@ def move(
     ).first()
     if moved is None:
         return False
-    add_event(session, job_id, "state", message, level=level, data={"state": target, **(data or {})})
+    add_event(
+        session, job_id, "state", message, level=level, data={"state": target, **(data or {})}
+    )
     return True
 
 
@@ -114,7 +116,7 @@ def accept(session: Session, job: Job) -> None:
 
 def reserve_key(session: Session, row: IdempotencyKey) -> bool:
     """Insert an idempotency key; False when it exists, after waiting for a writer in flight."""
-    insert = _insert(session)
+    insert = upsert(session)
     statement = insert(IdempotencyKey).values(
         tenant_id=row.tenant_id,
         key=row.key,
@@ -198,13 +200,9 @@ def renew(session: Session, claim: Claim, ttl_s: float) -> Beat:
     ).first()
     if row is None:
         raise LeaseLost
-    return Beat(cancel_requested=row.cancel_requested_at is not None, deadline_passed=bool(row.late))
-
-
-def is_cancel_requested(session: Session, claim: Claim) -> bool:
-    """Say whether somebody asked to cancel the claimed job; a plain read."""
-    query = select(Job.cancel_requested_at).where(Job.id == claim.job_id)
-    return session.scalar(query) is not None
+    return Beat(
+        cancel_requested=row.cancel_requested_at is not None, deadline_passed=bool(row.late)
+    )
 
 
 def fenced(session: Session, claim: Claim, **values: Any) -> None:
@@ -221,85 +219,6 @@ def fenced(session: Session, claim: Claim, **values: Any) -> None:
     ).first()
     if row is None:
         raise LeaseLost
-
-
-def add_metrics(session: Session, claim: Claim, points: Iterable[tuple[int, dict[str, float]]]) -> None:
-    """Upsert points of the metric series; call `fenced` first in the same transaction."""
-    now = database_now(session)
-    rows = [
-        {
-            "job_id": claim.job_id,
-            "name": name,
-            "step": step,
-            "tenant_id": claim.tenant_id,
-            "value": value,
-            "created_at": now,
-        }
-        for step, values in points
-        for name, value in values.items()
-    ]
-    if not rows:
-        return
-    statement = _insert(session)(JobMetric)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["job_id", "name", "step"],
-            set_={"value": statement.excluded.value, "created_at": statement.excluded.created_at},
-        ),
-        rows,
-    )
-
-
-def add_checkpoint(session: Session, claim: Claim, checkpoint: Checkpoint) -> None:
-    """T3: record a durable checkpoint; progress was made, so the crash budget starts afresh."""
-    fenced(
-        session, claim, last_checkpoint_id=checkpoint.id, crashes_since_progress=0
-    )
-    session.add(checkpoint)
-    session.flush()
-
-
-def quarantine(session: Session, claim: Claim, checkpoint_id: str) -> None:
-    """Take a damaged checkpoint out of use; call `fenced` first in the same transaction."""
-    session.execute(
-        update(Checkpoint)
-        .where(Checkpoint.id == checkpoint_id, Checkpoint.job_id == claim.job_id)
-        .values(state="quarantined")
-    )
-
-
-def drop_checkpoints(session: Session, claim: Claim, keep: int) -> list[str]:
-    """Mark all but the newest `keep` and the best checkpoint deleted; return their folders.
-
-    The newest checkpoint that was the best when it was made is the best of all.
-    """
-    query = select(Checkpoint).where(
-        Checkpoint.job_id == claim.job_id, Checkpoint.state == "committed"
-    )
-    rows = session.scalars(query.order_by(Checkpoint.step.desc(), Checkpoint.epoch.desc())).all()
-    best = next((row.id for row in rows if row.is_best), None)
-    dropped = [row for row in rows[keep:] if row.id != best]
-    for row in dropped:
-        row.state = "deleted"
-    session.flush()
-    return [row.folder for row in dropped]
-
-
-def crashes(session: Session, claim: Claim) -> int:
-    """Return how often the job has crashed since its last checkpoint."""
-    query = select(Job.crashes_since_progress).where(Job.id == claim.job_id)
-    return int(session.execute(query).scalar_one())
-
-
-def describe_run(
-    session: Session, claim: Claim, *, environment: dict[str, Any], resumed_from_step: int | None
-) -> None:
-    """Record on what the run runs, and where it started."""
-    session.execute(
-        update(Run)
-        .where(Run.id == claim.run_id)
-        .values(environment=environment, resumed_from_step=resumed_from_step)
-    )
 
 
 def end_run(
@@ -422,9 +341,7 @@ def cancelled(session: Session, claim: Claim) -> None:
 def add_hint(session: Session, job_id: str, *, delay_s: float = 0.0) -> None:
     """Write the outbox row that makes the relay tell the broker."""
     now = database_now(session)
-    session.add(
-        Outbox(kind="dispatch", job_id=job_id, created_at=now, available_at=now + delay_s)
-    )
+    session.add(Outbox(kind="dispatch", job_id=job_id, created_at=now, available_at=now + delay_s))
     session.flush()
 
 
@@ -433,7 +350,7 @@ def prune_outbox(session: Session, older_than_s: float) -> None:
     session.execute(delete(Outbox).where(Outbox.published_at < db_now() - older_than_s))
 
 
-def _insert(session: Session) -> Any:
+def upsert(session: Session) -> Any:
     """Return the dialect's INSERT, the one that knows ON CONFLICT."""
     return sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
 
@@ -444,4 +361,3 @@ def _held_by(claim: Claim) -> tuple[Any, ...]:
         Job.lease_epoch == claim.epoch,
         Job.state.in_(HELD_STATES),
     )
-

@@ -33,7 +33,9 @@ def relay(database: Database, queue: JobQueue) -> int:
             DISPATCHES.labels(outcome="failed").inc()
             log.warning("outbox.broker_unavailable", error=error.message, attempts=attempts)
             with database.transaction() as session:
-                _back_off(session, [row[0] for row in due[len(delivered) :]], error.message, attempts)
+                _back_off(
+                    session, [row[0] for row in due[len(delivered) :]], error.message, attempts
+                )
             break
         DISPATCHES.labels(outcome="sent").inc()
         delivered.append((row_id, job_id))

@@ -23,7 +23,13 @@ class JobRepository(Repository[Job]):
     noun = "job"
 
     def list_page(
-        self, *, after: str | None, limit: int, descending: bool, state: str | None, kind: str | None
+        self,
+        *,
+        after: str | None,
+        limit: int,
+        descending: bool,
+        state: str | None,
+        kind: str | None,
     ) -> Page[Job]:
         """Return one page of jobs, optionally of one state or kind."""
         query = self.scoped()

@@ -1,14 +1,19 @@
-"""Recovery: leases that ran out, hints that were lost, deadlines that passed. Any replica may sweep; one
-does at a time, and two at once would do no harm, because every move is guarded like any other.
+"""Recovery: leases that ran out, hints that were lost, deadlines that passed.
+
+Any replica may sweep; one does at a time, and two at once would do no harm, because every move is
+guarded like any other.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
+from app.errors import AttuneError
 from app.jobs.lifecycle import add_hint, move, prune_outbox
 from app.jobs.state import State
 from app.jobs.tables import IdempotencyKey, Job, Leader, Outbox, Run
@@ -73,22 +78,20 @@ def take_back(session: Session, job_id: str, settings: Settings) -> None:
     if job is None:
         return
     owner, epoch = job.lease_owner, job.lease_epoch
-    freed = {"lease_owner": None, "lease_expires_at": None, "phase": None}
+    freed: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None, "phase": None}
     crashes = job.crashes_since_progress + 1
     if job.state == State.CANCELLING:
         move(session, job_id, State.CANCELLING, State.CANCELLED, "Cancelled; its worker went silent",
              epoch=epoch, finished_at=db_now(), **freed)  # fmt: skip
     elif crashes >= settings.crash_budget or epoch >= settings.max_runs:
-        error = {
-            "code": "worker_lost",
-            "message": (
-                f"the worker went silent {crashes} times without a new checkpoint in between "
-                f"({epoch} runs in all); the job is given up"
-            ),
-            "param": None,
-            "details": {"worker": owner, "runs": epoch},
-        }
-        move(session, job_id, State.RUNNING, State.FAILED, error["message"], epoch=epoch,
+        message = (
+            f"the worker went silent {crashes} times without a new checkpoint in between "
+            f"({epoch} runs in all); the job is given up"
+        )
+        error = AttuneError(
+            message, code="worker_lost", details={"worker": owner, "runs": epoch}
+        ).to_dict()
+        move(session, job_id, State.RUNNING, State.FAILED, message, epoch=epoch,
              level="error", data={"error": error}, error=error, finished_at=db_now(),
              crashes_since_progress=crashes, **freed)  # fmt: skip
     else:
@@ -113,13 +116,11 @@ def fail_late(session: Session) -> None:
         select(Job.id).where(Job.state == State.QUEUED, Job.deadline_at < db_now()).limit(BATCH)
     ).all()
     for job_id in late:
-        error = {
-            "code": "deadline_exceeded",
-            "message": "the job was not done within runtime.max_runtime_s",
-            "param": "runtime.max_runtime_s",
-            "details": {},
-        }
-        move(session, job_id, State.QUEUED, State.FAILED, error["message"], level="error",
+        message = "the job was not done within runtime.max_runtime_s"
+        error = AttuneError(
+            message, code="deadline_exceeded", param="runtime.max_runtime_s"
+        ).to_dict()
+        move(session, job_id, State.QUEUED, State.FAILED, message, level="error",
              data={"error": error}, error=error, finished_at=db_now())  # fmt: skip
 
 
@@ -156,5 +157,3 @@ def refresh_gauges(database: Database) -> None:
             JOBS_IN_STATE.labels(state=state).set(counts.get(state, 0))
         pending = select(func.count()).where(Outbox.published_at.is_(None))
         OUTBOX_PENDING.set(session.scalar(pending) or 0)
-
-

@@ -9,7 +9,7 @@ re-checks its condition on the row it locks, which is what every guard here reli
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Database:
         self.engine = _sqlite_engine(url) if self.is_sqlite else _server_engine(url, pool_size)
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self) -> Generator[Session]:
         """Give a session whose work is committed at the end, or rolled back when an error passes.
 
         Raises:
@@ -81,7 +81,7 @@ class Database:
             callback()
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Generator[Session]:
         """Give a session for reading; it sees one snapshot on SQLite and never blocks a writer."""
         with _translated(), Session(self.engine, expire_on_commit=False) as session:
             # Closing rolls back. An explicit rollback would expire the rows that callers still read.
@@ -108,7 +108,7 @@ def after_commit(session: Session, callback: Callable[[], object]) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated() -> Generator[None]:
     try:
         yield
     except OperationalError as error:

@@ -114,5 +114,3 @@ def _kind_of(value: Any) -> str | None:
 def expand_kind(value: Any) -> Any:
     """Turn the short form `"full"` into `{"kind": "full"}`; for a `BeforeValidator` on a union field."""
     return {"kind": value} if isinstance(value, str) else value
-
-

@@ -33,7 +33,7 @@ class Repository(Generic[T]):
         self.session = session
         self.tenant_id = tenant_id
 
-    def scoped(self) -> Select[tuple[T]]:
+    def scoped(self) -> Select[T]:
         """Return the select that every query starts from: this tenant's rows only."""
         table: Any = self.table
         return select(self.table).where(table.tenant_id == self.tenant_id)
@@ -53,7 +53,7 @@ class Repository(Generic[T]):
 
     def page(
         self,
-        query: Select[tuple[T]] | None = None,
+        query: Select[T] | None = None,
         *,
         after: str | None = None,
         limit: int = 20,

@@ -1,5 +1,6 @@
-"""The Celery side of the queue: the app's configuration, and the sender. Settings and their reasons are in
-`docs/adr/`; the worker half, which registers the handler, is `workers.celery_app`.
+"""The Celery side of the queue: the app's configuration, and the sender.
+
+Settings and their reasons are in `docs/adr/0008`; the worker half is `workers.celery_app`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from typing import Any
 
 import kombu.exceptions
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from app.errors import Unavailable
 from app.queue.port import RUN_JOB
@@ -63,9 +64,7 @@ def _redis_queue() -> Queue:
 
 
 def _rabbitmq_queue() -> Queue:
-    return Queue(
-        QUEUE, queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 50}
-    )
+    return Queue(QUEUE, queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 50})
 
 
 def _redis_options() -> dict[str, Any]:

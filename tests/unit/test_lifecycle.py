@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy import select, text, update
 import app.tables
 from app.auth.tables import Tenant
 from app.errors import LeaseLost, Unavailable
-from app.jobs import lifecycle, sweep
+from app.jobs import lifecycle, recording, sweep
 from app.jobs.lifecycle import Claim
 from app.jobs.relay import has_due, relay
 from app.jobs.state import TERMINAL, TRANSITIONS, State, mermaid
@@ -26,6 +27,7 @@ from app.queue.memory import MemoryQueue
 from app.settings import Settings
 
 TTL_S = 30.0
+ENDINGS = ["succeed", "fail", "requeue", "cancelled"]
 
 
 def make_database(folder: Path) -> Database:
@@ -113,7 +115,9 @@ class TestClaim:
         second = claimed(database, "w2")
         assert (first.epoch, second.epoch) == (1, 2)
         with database.read() as session:
-            runs = session.scalars(select(Run).where(Run.job_id == job_id).order_by(Run.epoch)).all()
+            runs = session.scalars(
+                select(Run).where(Run.job_id == job_id).order_by(Run.epoch)
+            ).all()
         assert [run.outcome for run in runs] == ["drained", None]
 
 
@@ -128,12 +132,10 @@ class TestFence:
         writes = [
             lambda s: lifecycle.renew(s, stale, TTL_S),
             lambda s: lifecycle.fenced(s, stale, phase="training"),
-            lambda s: lifecycle.add_checkpoint(s, stale, checkpoint(stale, 1)),
+            lambda s: recording.add_checkpoint(s, stale, checkpoint(stale, 1)),
             lambda s: lifecycle.succeed(s, stale, model_id="m", report={}, message="done"),
             lambda s: lifecycle.fail(s, stale, {"message": "no"}),
-            lambda s: lifecycle.requeue(
-                s, stale, "no", outcome="crashed", delay_s=0, crashed=True
-            ),
+            lambda s: lifecycle.requeue(s, stale, "no", outcome="crashed", delay_s=0, crashed=True),
             lambda s: lifecycle.cancelled(s, stale),
         ]
         for write in writes:
@@ -150,7 +152,7 @@ class TestFence:
         for value in (1.0, 2.0):
             with database.transaction() as session:
                 lifecycle.fenced(session, owner)
-                lifecycle.add_metrics(session, owner, [(7, {"train/loss": value})])
+                recording.add_metrics(session, owner, [(7, {"train/loss": value})])
         with database.read() as session:
             points = session.execute(select(JobMetric.step, JobMetric.value)).all()
         assert [tuple(point) for point in points] == [(7, 2.0)]
@@ -160,8 +162,8 @@ class TestFence:
         owner = claimed(database)
         for step in range(1, 6):
             with database.transaction() as session:
-                lifecycle.add_checkpoint(session, owner, checkpoint(owner, step, is_best=step == 2))
-                lifecycle.drop_checkpoints(session, owner, keep=2)
+                recording.add_checkpoint(session, owner, checkpoint(owner, step, is_best=step == 2))
+                recording.drop_checkpoints(session, owner, keep=2)
         with database.read() as session:
             rows = session.execute(select(Checkpoint.step, Checkpoint.state)).all()
         assert {step for step, state in rows if state == "committed"} == {2, 4, 5}
@@ -217,7 +219,7 @@ class TestSweep:
         for step in range(config.crash_budget + 2):
             owner = claimed(database)
             with database.transaction() as session:
-                lifecycle.add_checkpoint(session, owner, checkpoint(owner, step))
+                recording.add_checkpoint(session, owner, checkpoint(owner, step))
             expire(database, job_id)
             sweep.sweep(database, config, "me")
         assert state_of(database, job_id) == State.QUEUED
@@ -289,7 +291,6 @@ class LifeOfJobs(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
 
-
         self.folder = tempfile.TemporaryDirectory()
         self.database = make_database(Path(self.folder.name))
         with self.database.transaction() as session:
@@ -314,7 +315,7 @@ class LifeOfJobs(RuleBasedStateMachine):
             self.claims.append(owner)
 
     @precondition(lambda self: self.claims)
-    @rule(index=strategies.integers(0, 50), ending=strategies.sampled_from(["succeed", "fail", "requeue", "cancelled"]))  # fmt: skip
+    @rule(index=strategies.integers(0, 50), ending=strategies.sampled_from(ENDINGS))
     def end(self, index: int, ending: str) -> None:
         owner = self.claims[index % len(self.claims)]
         try:
@@ -353,7 +354,7 @@ class LifeOfJobs(RuleBasedStateMachine):
                 ).all()
                 assert [event.seq for event in events] == list(range(1, job.last_seq + 1))
                 states = [e.data["state"] for e in events if e.type == "state" and e.data]
-                pairs = set(zip(states, states[1:], strict=False))
+                pairs = set(itertools.pairwise(states))
                 assert pairs <= set(TRANSITIONS)
                 assert states[-1] == job.state
                 if job.state in TERMINAL:

@@ -274,5 +274,3 @@ def max_length_of(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase) ->
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     value: Any = tokenizer.pad_token_id
     return int(value) if value is not None else 0
-
-

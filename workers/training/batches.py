@@ -1,7 +1,7 @@
-"""Which examples make up which step: a pure function of (lengths, batch size, token budget, seed, epoch).
+"""Which examples make up which step: a pure function of lengths, sizes, seed and epoch.
 
-Nothing is remembered between steps, so resuming is arithmetic. Batches hold examples of similar length
-(little padding) and come in random order (little bias): a permutation of the epoch is cut into
+Nothing is remembered between steps, so resuming is arithmetic. Batches hold examples of similar
+length (little padding) and come in random order (little bias): a permutation of the epoch is cut into
 mega-chunks, each sorted by length and cut into batches, and the batches are shuffled.
 """
 
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 CHUNK_BATCHES = 50  # batches sorted together: enough to fill lengths, few enough to stay random
 
 
 class BatchPlan:
-    """The batches of every epoch. A batch is one optimizer step; micro-batches fit the token budget."""
+    """The batches of every epoch. A batch is one optimizer step; its parts fit the token budget."""
 
     def __init__(
         self, lengths: Sequence[int], *, batch_size: int, max_tokens: int, epochs: int, seed: int,
@@ -36,7 +37,7 @@ class BatchPlan:
         return self._epoch(epoch)[position]
 
     def micro_batches(self, step: int) -> list[list[int]]:
-        """Return the batch cut so that each part, padded to its longest, is within the token budget."""
+        """Return the batch in parts that, padded to their longest, are within the token budget."""
         return fit_tokens(self.batch(step), self._lengths, self._max_tokens)
 
     def _plan(self, epoch: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Checkpoints: written so that a power cut leaves either nothing or all of one, read only when intact.
+"""Checkpoints: a power cut leaves either nothing or all of one, and only intact ones are read.
 
 step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json
 """

@@ -32,7 +32,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def make_deterministic() -> None:
-    """Choose deterministic kernels; with per-step seeds, a step is then a function of its inputs."""
+    """Choose deterministic kernels: with per-step seeds, a step is a function of its inputs."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False

@@ -1,4 +1,4 @@
-"""Optimizers by name, and learning-rate schedules as pure functions of the step: they have no state."""
+"""Optimizers by name, and learning-rate schedules as pure functions of the step, without state."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from app.spec.optimization import Optimization
 
 
 def make_optimizer(groups: list[dict[str, Any]], spec: Optimization) -> Optimizer:
-    """Return the optimizer of a resolved spec. Adam and AdamW correct their bias, as Kingma & Ba do."""
+    """Return the optimizer of a resolved spec, over parameters that are on their device already.
+
+    Adam and AdamW correct their bias (Kingma & Ba 2015; leaving it out is what makes small sets fail,
+    Zhang et al. 2021, arXiv 2006.05987). Fused kernels do one pass over the memory instead of ten.
+    """
     rate = float(groups[0]["lr"])
     match spec.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=rate, betas=spec.betas, eps=spec.epsilon)
+            return torch.optim.AdamW(
+                groups, lr=rate, betas=spec.betas, eps=spec.epsilon, fused=True
+            )
         case "adam":
-            return torch.optim.Adam(groups, lr=rate, betas=spec.betas, eps=spec.epsilon)
+            return torch.optim.Adam(groups, lr=rate, betas=spec.betas, eps=spec.epsilon, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum)
+            return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum, fused=True)
         case "adafactor":
             return torch.optim.Adafactor(groups, lr=rate)
 

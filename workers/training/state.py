@@ -1,7 +1,7 @@
 """Everything that a resumed run needs, as plain tensors and JSON: no pickle.
 
-Optimizer state is keyed by the parameter's position in the optimizer's groups, which is the same in every
-run, because groups are made in a stable order.
+Optimizer state is keyed by the parameter's position in the optimizer's groups, which is the same in
+every run, because groups are made in a stable order.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -25,6 +26,7 @@ class TrainState(Frozen):
     evaluations_without_gain: int = 0
     is_stopped: bool = False
     max_batch_tokens: int
+    threads: int = Field(description="Sums over another number of threads have other last bits.")
     metrics: dict[str, float] = {}
     before: dict[str, float] = {}
 
