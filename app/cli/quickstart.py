@@ -67,6 +67,10 @@ def quickstart(
             session.wait()
     except KeyboardInterrupt:
         raise Failure("interrupted", Code.INTERRUPTED) from None
+    except Failure as failure:
+        if failure.code != Code.INTERRUPTED:
+            _show_logs(here, settings)
+        raise
     finally:
         if session is not None:
             session.stop()
@@ -226,9 +230,16 @@ class Tour:
     def _train(self, job_id: str) -> None:
         from app.cli.watch import follow
 
-        self.job = follow(self.here, job_id)
+        try:
+            self.job = follow(self.here, job_id)
+        except Failure as failure:
+            if failure.code != Code.INTERRUPTED:
+                raise
+            # Left alone it would go on with the next start, in the way of the next quickstart.
+            self.here.client.post(f"/v1/jobs/{job_id}/cancel")
+            raise Failure("interrupted; the job is cancelled", Code.INTERRUPTED) from None
         if self.job["state"] != "succeeded":
-            raise Failure(f"the job has {self.job['state']}; the logs are in {self._logs()}")
+            raise Failure(f"the job has {self.job['state']}")
 
     def _ask(self) -> None:
         from app.cli.client import encode
@@ -245,11 +256,6 @@ class Tour:
         if not self.here.out.is_json:
             self.here.out.table(["never seen in training", "intent", "probability"], rows)
 
-    def _logs(self) -> Path:
-        from app.cli.credentials import home
-
-        return home() / "logs"
-
     def _curl(self, path: str, body: dict[str, Any]) -> None:
         self._show(f"curl $ATTUNE_URL{path} {AUTH} --json '{json.dumps(body)}'")
 
@@ -258,6 +264,14 @@ class Tour:
 
 
 AUTH = '-H "Authorization: Bearer $ATTUNE_API_KEY"'
+
+
+def _show_logs(here: Context, settings: Settings) -> None:
+    from app.cli.supervisor import tail
+
+    for name in ("worker", "api"):
+        log = settings.home / "logs" / f"{name}.log"
+        here.out.say(f"the end of {log}:\n{tail(log, 8)}\n", style="dim")
 
 
 def _interrupt(*_: object) -> None:
