@@ -30,7 +30,7 @@ from workers.training.device import (
     make_deterministic,
     seed_step,
 )
-from workers.training.evaluate import Evaluation, evaluate
+from workers.training.evaluate import Evaluation, Stage, evaluate
 from workers.training.loop import Loop, Setup
 from workers.training.report import Report
 from workers.training.state import TrainState
@@ -83,26 +83,29 @@ class FineTuneRecipe:
         resolved, sets = self._encode(prepared, loaded, parameters, device)
         network.to(device)
         losses = make_losses(resolved, prepared.task, prepared.train)
-        setup = Setup(
-            spec=resolved,
+        stage = Stage(
             task=prepared.task,
             network=network,
             losses=losses,
-            train=sets["train"],
-            validation=sets["validation"],
             pad_id=_pad_id(loaded.tokenizer),
             device=device,
+            precision=resolved.runtime.precision,
+        )
+        setup = Setup(
+            spec=resolved,
+            stage=stage,
+            train=sets["train"],
+            validation=sets["validation"],
             folder=self.assignment.folder / "checkpoints",
             checkpoints=self.assignment.checkpoints,
         )
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
-        facts = environment(device)
         report.emit(
             ResolvedEvent(
                 spec=resolved.model_dump(mode="json"),
                 data=prepared.report,
-                environment=facts,
+                environment=environment(device),
                 resumed_from_step=start,
             )
         )
@@ -112,7 +115,7 @@ class FineTuneRecipe:
         report.phase(Phase.SAVING)
         return save_model(
             self.assignment, setup, loaded, prepared, evaluations,
-            summarize(state, prepared, evaluations), facts,
+            summarize(state, prepared, evaluations),
         )  # fmt: skip
 
     def _prepare(self) -> Prepared:
@@ -190,14 +193,10 @@ class FineTuneRecipe:
     def _judge(self, setup: Setup, sets: dict[str, list[Encoded]]) -> dict[str, Evaluation]:
         """Evaluate the final weights on the validation set and, if there is one, on the test set."""
         return {
-            name: evaluate(
-                setup.task, setup.network, sets[name], setup.losses, pad_id=setup.pad_id,
-                device=setup.device, precision=setup.spec.runtime.precision,
-                max_tokens=int(setup.spec.optimization.max_batch_tokens),
-            )
+            name: evaluate(setup.stage, sets[name], int(setup.spec.optimization.max_batch_tokens))
             for name in ("validation", "test")
             if sets[name]
-        }  # fmt: skip
+        }
 
 
 def make_losses(spec: FineTune, task: Task, examples: Sequence[Example]) -> list[Loss]:

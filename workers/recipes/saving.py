@@ -10,6 +10,7 @@ from app.models.card import model_card
 from app.store.durable import publish_folder, remove_folder, temporary_folder
 from app.store.manifest import write_manifest
 from workers.protocol import Assignment, FinishedEvent
+from workers.training.device import environment
 from workers.training.evaluate import Evaluation
 from workers.training.loop import Setup
 
@@ -21,7 +22,7 @@ KIND = "model"
 
 def save_model(
     assignment: Assignment, setup: Setup, loaded: Loaded, prepared: Prepared,
-    evaluations: dict[str, Evaluation], report: dict[str, Any], environment: dict[str, Any],
+    evaluations: dict[str, Evaluation], report: dict[str, Any],
 ) -> FinishedEvent:  # fmt: skip
     """Write the folder durably and describe it; the supervisor makes it the job's model."""
     metrics = {
@@ -43,16 +44,16 @@ def save_model(
         "resolved": setup.spec.model_dump(mode="json"),
         "columns": prepared.columns,
         "max_length": int(setup.spec.optimization.max_length),
-        "num_parameters": sum(p.numel() for p in setup.network.parameters()),
+        "num_parameters": sum(p.numel() for p in setup.stage.network.parameters()),
         "metrics": metrics,
         "report": report,
-        "environment": environment,
+        "environment": environment(setup.stage.device),
     }
     final = assignment.folder / "model"
     remove_folder(final)
     folder = temporary_folder(final)
-    network = setup.spec.method.finish(setup.network)
-    setup.task.network().save(network.to("cpu"), folder)
+    network = setup.spec.method.finish(setup.stage.network)
+    setup.stage.task.network().save(network.to("cpu"), folder)
     cast("Any", loaded.tokenizer).save_pretrained(folder)
     (folder / "attune.json").write_text(json.dumps(facts, indent=2, sort_keys=True))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True))

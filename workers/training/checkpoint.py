@@ -72,6 +72,19 @@ def restore(
     return None
 
 
+def load_best(network: nn.Module, best: tuple[Path, str] | None) -> None:
+    """Put the weights of the best checkpoint, given as folder and digest, into `network`.
+
+    Raises:
+        CorruptFolder: it is not known any more, or not intact.
+    """
+    if best is None:
+        message = "its checkpoint is not on record"
+        raise CorruptFolder(message)
+    verify_folder(*best)
+    load_network(network, best[0])
+
+
 def load_network(network: nn.Module, folder: Path) -> None:
     """Put a checkpoint's weights into a network of the same shape."""
     tensors: dict[str, Tensor] = load_file(folder / NETWORK)

@@ -1,7 +1,7 @@
 """The training loop. It knows networks, batches and steps; not files, jobs or the outside.
 
-Step n of a run is a function of the weights before it and of (seed, n): the batch comes from the plan, the
-rate from the schedule, dropout from a seed of its own. That is what makes a resumed run exact.
+Step n of a run is a function of the weights before it and of (seed, n): the batch comes from the plan,
+the rate from the schedule, dropout from a seed of its own. That is what makes a resumed run exact.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from app.adapt.loss import Loss
 from app.adapt.outputs import Encoded
-from app.adapt.task import Task
 from app.errors import TrainingFailed
 from app.jobs.state import Phase
 from app.spec.fine_tune import FineTune
+from app.store.manifest import CorruptFolder
 from workers.protocol import CheckpointRef
 from workers.training import checkpoint
 from workers.training.batches import BatchPlan
-from workers.training.device import autocast, seed_step, used_memory_mb
-from workers.training.evaluate import Evaluation, evaluate
+from workers.training.device import seed_step, used_memory_mb
+from workers.training.evaluate import Evaluation, Stage, evaluate
 from workers.training.optim import factor, make_optimizer, set_rates
 from workers.training.report import Report
 from workers.training.state import TrainState
 
 MIN_BATCH_TOKENS = 64
+MAX_POINTS = 1_000  # of each series: more than a chart shows, few enough to keep for every job
 
 
 class Drained(Exception):
@@ -42,19 +41,15 @@ class Setup:
     """What a loop runs on: a prepared network, encoded data, a resolved spec."""
 
     spec: FineTune
-    task: Task
-    network: nn.Module
-    losses: Sequence[Loss]
+    stage: Stage
     train: Sequence[Encoded]
     validation: Sequence[Encoded]
-    pad_id: int
-    device: torch.device
     folder: Path
     checkpoints: Sequence[CheckpointRef]
 
 
 class Loop:
-    """Trains `setup.network` in place, from the newest intact checkpoint or from the start."""
+    """Trains the stage's network in place, from the newest intact checkpoint or from the start."""
 
     def __init__(self, setup: Setup, report: Report, should_drain: Callable[[], bool]) -> None:
         self.setup = setup
@@ -63,28 +58,32 @@ class Loop:
         spec = setup.spec
         self.runtime, self.optimization = spec.runtime, spec.optimization
         rate, decay = float(self.optimization.learning_rate), self.optimization.weight_decay
-        groups = spec.method.parameter_groups(setup.network, learning_rate=rate, weight_decay=decay)
+        self.network = setup.stage.network
+        groups = spec.method.parameter_groups(self.network, learning_rate=rate, weight_decay=decay)
         self.base_rates = [float(group["lr"]) for group in groups]
         self.optimizer = make_optimizer(groups, self.optimization)
         self.parameters = [p for group in groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(
-            setup.device.type, enabled=self.runtime.precision == "fp16"
+            setup.stage.device.type, enabled=self.runtime.precision == "fp16"
         )
-        self.state = TrainState(max_batch_tokens=int(self.optimization.max_batch_tokens))
-        self.best_folder: Path | None = None
+        self.state = TrainState(
+            max_batch_tokens=int(self.optimization.max_batch_tokens),
+            threads=torch.get_num_threads(),
+        )
+        self.best: tuple[Path, str] | None = None  # folder and digest of the best checkpoint
 
     def restore(self) -> int | None:
-        """Go back to the newest intact checkpoint; return its step, None to start from the beginning."""
-        found = checkpoint.restore(
-            self.setup.checkpoints, self.setup.network, self.optimizer, self.report
-        )
+        """Go back to the newest intact checkpoint; return its step, None for the beginning."""
+        candidates = self.setup.checkpoints
+        found = checkpoint.restore(candidates, self.network, self.optimizer, self.report)
         if found is None:
             return None
         self.state, scaler = found
+        torch.set_num_threads(self.state.threads)
         if scaler:
             self.scaler.load_state_dict(scaler)
-        best = next((c for c in self.setup.checkpoints if c.step == self.state.best_step), None)
-        self.best_folder = None if best is None else best.folder
+        best = next((c for c in candidates if c.step == self.state.best_step), None)
+        self.best = None if best is None else (best.folder, best.manifest_sha256)
         return self.state.step
 
     def run(self) -> TrainState:
@@ -99,7 +98,7 @@ class Loop:
             before = self._evaluate()
             self._update(before=before.metrics)
         self.report.phase(Phase.TRAINING)
-        self.setup.network.train()
+        self.network.train()
         while self.state.step < plan.total_steps and not self.state.is_stopped:
             try:
                 self._step(plan)
@@ -123,52 +122,44 @@ class Loop:
     def _step(self, plan: BatchPlan) -> None:
         """One optimizer step: the gradient is that of the whole batch, however it is cut."""
         step, spec = self.state.step, self.optimization
-        self.setup.spec.method.before_step(self.setup.network, fraction=step / plan.total_steps)
+        self.setup.spec.method.before_step(self.network, fraction=step / plan.total_steps)
         seed_step(self.runtime.seed, step)
         rate = set_rates(self.optimizer, self.base_rates, factor(spec, step, plan.total_steps))
         parts = plan.micro_batches(step)
         size = sum(len(part) for part in parts)
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
+        total = torch.zeros((), device=self.setup.stage.device)
         for part in parts:
-            loss = self._loss([self.setup.train[index] for index in part]) * (len(part) / size)
+            _, loss = self.setup.stage.run([self.setup.train[index] for index in part])
+            loss = loss * (len(part) / size)
             self.scaler.scale(loss).backward()
-            total += float(loss.detach())
-        if not math.isfinite(total):
-            message = (
-                f"the loss is {total} at step {step + 1}; try a lower optimization.learning_rate "
-                f"than {spec.learning_rate}"
-            )
-            raise TrainingFailed(message, code="loss_not_finite", details={"step": step + 1})
+            total += loss.detach()
         self.scaler.unscale_(self.optimizer)
         limit = spec.gradient_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+        # The one wait for the device in a step.
+        loss_value, norm_value = torch.stack([total, norm]).tolist()
+        # The scaler of fp16 skips steps whose gradient overflows; anywhere else that is the end.
+        if not math.isfinite(loss_value if self.scaler.is_enabled() else norm_value):
+            raise _not_finite(loss_value, step + 1, float(spec.learning_rate))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         tokens = sum(len(self.setup.train[index]) for part in parts for index in part)
         self._update(step=step + 1, trained_tokens=self.state.trained_tokens + tokens)
         self.report.trained(size, tokens)
-        self._report_step(plan, total, rate, norm)
+        values = {"loss": loss_value, "learning_rate": rate, "gradient_norm": norm_value}
+        self._report_step(plan, values)
 
-    def _loss(self, items: Sequence[Encoded]) -> torch.Tensor:
-        half, task = self.setup.task.network(), self.setup.task
-        batch = half.collate(task, items, self.setup.pad_id).to(self.setup.device)
-        with autocast(self.setup.device, self.runtime.precision):
-            outputs = half.forward(self.setup.network, batch)
-            terms = [loss.weight * loss.compute(outputs, batch, None) for loss in self.setup.losses]
-        return torch.stack(terms).sum()
-
-    def _report_step(self, plan: BatchPlan, loss: float, rate: float, norm: float) -> None:
-        values = {
-            "train/loss": loss,
-            "train/learning_rate": rate,
-            "train/gradient_norm": norm,
-            "memory/mb": used_memory_mb(self.setup.device),
-        }
-        values |= {f"train/{name}": value for name, value in self.report.speed().items()}
+    def _report_step(self, plan: BatchPlan, values: dict[str, float]) -> None:
+        """Send the step's values, of about `MAX_POINTS` evenly spaced steps of a long run."""
         step = self.state.step
-        self.report.metrics(step, {k: v for k, v in values.items() if math.isfinite(v)})
         self.report.progress(step, plan.total_steps, step / plan.steps_per_epoch)
+        if step % math.ceil(plan.total_steps / MAX_POINTS) and step != plan.total_steps:
+            return
+        values = {**values, **self.report.speed()}
+        named = {f"train/{name}": value for name, value in values.items() if math.isfinite(value)}
+        named["memory/mb"] = used_memory_mb(self.setup.stage.device)
+        self.report.metrics(step, named)
 
     def _after_step(self, plan: BatchPlan) -> None:
         step, is_last = self.state.step, self.state.step >= plan.total_steps
@@ -185,7 +176,7 @@ class Loop:
 
     def _judge(self, evaluation: Evaluation) -> bool:
         """Note an evaluation; say whether it is the best, and stop early when gains stay away."""
-        name, greater = self.setup.task.primary_metric()
+        name, greater = self.setup.stage.task.primary_metric()
         value = evaluation.metrics[name] if greater else -evaluation.metrics[name]
         best, early = self.state.best_value, self.optimization.early_stopping
         is_best = best is None or value > best
@@ -203,11 +194,7 @@ class Loop:
         return is_best
 
     def _evaluate(self) -> Evaluation:
-        result = evaluate(
-            self.setup.task, self.setup.network, self.setup.validation, self.setup.losses,
-            pad_id=self.setup.pad_id, device=self.setup.device,
-            precision=self.runtime.precision, max_tokens=self.state.max_batch_tokens,
-        )  # fmt: skip
+        result = evaluate(self.setup.stage, self.setup.validation, self.state.max_batch_tokens)
         self.report.metrics(
             self.state.step, {f"eval/{name}": value for name, value in result.metrics.items()}
         )
@@ -216,23 +203,30 @@ class Loop:
 
     def _save(self, *, is_best: bool) -> None:
         event = checkpoint.save(
-            self.setup.folder, self.setup.network, self.optimizer, self.state,
+            self.setup.folder, self.network, self.optimizer, self.state,
             scaler=self.scaler.state_dict(), is_best=is_best,
         )  # fmt: skip
         self.report.emit(event)
         self.report.pause()
         if is_best:
-            self.best_folder = event.folder
+            self.best = (event.folder, event.manifest_sha256)
 
     def _load_best(self) -> None:
-        if self.state.best_step == self.state.step:
+        """Take the weights of the best evaluation; should they be gone, those of the last step."""
+        best_step = self.state.best_step
+        if best_step in {None, self.state.step}:
             return
-        if self.best_folder is None:
-            message = f"The best checkpoint (step {self.state.best_step}) is lost; the last is used"
-            self.report.log(message, "warning")
-            return
-        checkpoint.load_network(self.setup.network, self.best_folder)
-        self.report.log(f"The best weights are those of step {self.state.best_step}")
+        try:
+            checkpoint.load_best(self.network, self.best)
+        except CorruptFolder as error:
+            self._update(best_step=self.state.step)
+            self.report.log(
+                f"The best weights, of step {best_step}, are lost; the last ones are kept: "
+                f"{error.message}",
+                "warning",
+            )
+        else:
+            self.report.log(f"The best weights are those of step {best_step}")
 
     def _smaller_batches(self) -> BatchPlan:
         """Halve the micro-batches: the batch and its gradient stay what they are."""
@@ -251,3 +245,13 @@ class Loop:
 
     def _update(self, **values: Any) -> None:
         self.state = self.state.model_copy(update=values)
+
+
+def _not_finite(loss: float, step: int, rate: float) -> TrainingFailed:
+    what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    return TrainingFailed(
+        f"{what} at step {step}; try a lower optimization.learning_rate than {rate:g}",
+        code="loss_not_finite",
+        param="optimization.learning_rate",
+        details={"step": step, "loss": str(loss)},
+    )

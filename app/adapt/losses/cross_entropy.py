@@ -17,10 +17,11 @@ IGNORED = -100
 
 
 class CrossEntropy(Loss):
-    """L = -sum_i w[y_i] log softmax(z_i)[y_i] / sum_i w[y_i], with smoothing e: y becomes (1-e) y + e/C.
+    """L = -1/n sum_i w[y_i] log softmax(z_i)[y_i]; with smoothing e, y becomes (1-e) y + e/C.
 
-    Targets of -100 (padding) count nowhere. Source: Szegedy et al. 2016 (arXiv 1512.00567) section 7 for
-    label smoothing; `torch.nn.functional.cross_entropy` for the weighting.
+    n is the number of targets; those of -100 (padding) count nowhere. The sum is divided by n and not
+    by the weights' sum, so that a batch gives one gradient however it is cut into parts. Source:
+    Szegedy et al. 2016 (arXiv 1512.00567) section 7 for label smoothing.
     """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
@@ -38,10 +39,13 @@ class CrossEntropy(Loss):
         weights = None
         if self.class_weights is not None:
             weights = student.logits.new_tensor(self.class_weights)
-        return F.cross_entropy(
+        target = batch.target.flatten()
+        total = F.cross_entropy(
             student.logits.flatten(0, -2),
-            batch.target.flatten(),
+            target,
             weight=weights,
             ignore_index=IGNORED,
             label_smoothing=self.label_smoothing,
+            reduction="sum",
         )
+        return total / (target != IGNORED).sum().clamp(min=1)
