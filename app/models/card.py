@@ -23,7 +23,7 @@ LIMITS: tuple[str, ...] = (
 def model_card(facts: Facts) -> str:
     """Return the card.
 
-    `facts` is what `attune.json` and the manifest of a finished folder hold; any key may be missing.
+    `facts` is what `attune.json` and the manifest of a finished folder hold; any may be missing.
     """
     blocks = [
         _head(facts),

@@ -1,0 +1,81 @@
+"""The torch half of predictions: a finished folder becomes a network that scores batches.
+
+Imported on the first prediction, in a thread: nothing else of serving may import torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from app.adapt.outputs import Encoded
+from app.adapt.plugins import AnyTask
+from app.adapt.task import Example, Task
+from app.errors import Conflict
+from app.serving.predictor import ModelRef
+from app.store.manifest import verify_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from app.adapt.task import Scores
+
+_TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
+logging.disable_progress_bar()
+
+
+class LoadedModel:
+    """A model in memory. `encode` belongs to one thread (tokenizers keep state), `score` to another."""
+
+    def __init__(
+        self, task: Task, tokenizer: PreTrainedTokenizerBase, network: nn.Module, max_length: int
+    ) -> None:
+        self.task = task
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = network.float().eval().to(self._device)
+        self._torch_half = task.network()
+        pad_id: Any = tokenizer.pad_token_id
+        self._pad_id = int(pad_id) if pad_id is not None else 0
+        tensors = [*network.parameters(), *network.buffers()]
+        self.bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Tokenize, cut to the length that the model was trained with."""
+        return self.task.encode(self._tokenizer, examples, self._max_length)
+
+    @torch.inference_mode()
+    def score(self, encoded: list[Encoded]) -> list[Scores]:
+        """Return the scores of each input, (C,) float32, from one padded batch."""
+        batch = self._torch_half.collate(self.task, encoded, self._pad_id).to(self._device)
+        outputs = self._torch_half.forward(self._network, batch)
+        return list(outputs.logits.float().cpu().numpy())
+
+
+def load_model(ref: ModelRef) -> LoadedModel:
+    """Check every byte of the folder against its row, then load it.
+
+    Raises:
+        CorruptFolder: missing, cut off or changed files.
+        Conflict: a task that this version does not know, or knows with other fields.
+    """
+    verify_folder(ref.folder, ref.manifest_sha256)
+    facts: dict[str, Any] = json.loads((ref.folder / "attune.json").read_bytes())
+    try:
+        task = _TASK.validate_python(facts["task"])
+    except ValidationError as error:
+        message = f"model {ref.model_id} was made by a version of Attune that differs too much"
+        raise Conflict(message, code="incompatible_model") from error
+    tokenizer: Any = AutoTokenizer.from_pretrained(ref.folder, local_files_only=True)
+    network = task.network().load(task, ref.folder)
+    return LoadedModel(
+        task, cast("PreTrainedTokenizerBase", tokenizer), network, int(facts["max_length"])
+    )

@@ -1,0 +1,221 @@
+"""Predictions of this process: models loaded on demand, batched, kept while there is room.
+
+Imports torch only in a thread, and only when the first prediction comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from app.adapt.outputs import Encoded
+from app.adapt.task import Task
+from app.errors import Conflict, InvalidRequest, Unavailable
+from app.http.state import Services
+from app.kit.clock import monotonic
+from app.models.repository import ModelRepository
+from app.serving.batcher import Batcher
+from app.serving.cache import ModelCache
+from app.serving.predictor import ModelRef, Prediction, Predictor, RefCache
+from app.settings import Settings
+from app.store.manifest import CorruptFolder
+from app.telemetry import PREDICT_INPUTS, PREDICT_SECONDS, get_logger
+
+if TYPE_CHECKING:
+    from app.adapt.task import Scores
+    from app.serving.engine import LoadedModel
+
+log = get_logger(__name__)
+R = TypeVar("R")
+
+MAX_INPUTS = 1000
+INLINE = 16  # so few answers are decoded faster than a thread is reached
+
+
+def make_predictor(settings: Settings) -> Predictor:
+    """Return the predictor that runs models in this process."""
+    return LocalPredictor(settings)
+
+
+async def predict(
+    services: Services, tenant_id: str, model_id: str, inputs: list[Any], parameters: dict[str, Any]
+) -> tuple[ModelRef, Prediction]:
+    """Answer `inputs` with one of the tenant's models.
+
+    Raises:
+        NotFound: no such model.
+        InvalidRequest: no input, too many, or a wrong one; a wrong parameter.
+        Conflict: the stored model is damaged.
+        Overloaded: too much is waiting.
+        Unavailable: predictions are switched off, or the server is shutting down.
+    """
+    predictor: Predictor | None = services.predictor
+    if predictor is None:
+        message = "predictions are switched off on this server"
+        raise Unavailable(message, code="predictions_off")
+    if not inputs:
+        message = "inputs: at least one is needed"
+        raise InvalidRequest(message, param="inputs")
+    if len(inputs) > MAX_INPUTS:
+        message = f"inputs: {len(inputs)} are more than {MAX_INPUTS}, the limit of one request"
+        raise InvalidRequest(message, param="inputs", code="too_many_inputs")
+    started = monotonic()
+    ref = await find(services, predictor.refs, tenant_id, model_id)
+    try:
+        prediction = await predictor.predict(ref, inputs, parameters)
+    except CorruptFolder as error:
+        # Deleted since it was looked up? Then this second look says so.
+        predictor.refs.forget(model_id)
+        await find(services, predictor.refs, tenant_id, model_id)
+        log.warning("predict.corrupt_model", model_id=model_id, error=error.message)
+        # 409, not 503: the state of this one resource forbids the call, and no repetition will help.
+        message = (
+            f"model {model_id} cannot be served, its stored files are damaged: {error.message}"
+        )
+        raise Conflict(message, code="corrupt_folder") from error
+    PREDICT_SECONDS.labels(task=ref.task).observe(monotonic() - started)
+    PREDICT_INPUTS.labels(task=ref.task).inc(len(inputs))
+    return ref, prediction
+
+
+async def find(services: Services, refs: RefCache, tenant_id: str, model_id: str) -> ModelRef:
+    """Return the ref of one of the tenant's models.
+
+    Raises:
+        NotFound: no such model, or another tenant's.
+    """
+    ref = refs.get(tenant_id, model_id)
+    if ref is None:
+        generation = refs.generation
+        ref = await asyncio.to_thread(_read, services, tenant_id, model_id)
+        refs.put(tenant_id, ref, generation)
+    return ref
+
+
+def _read(services: Services, tenant_id: str, model_id: str) -> ModelRef:
+    with services.database.read() as session:
+        model = ModelRepository(session, tenant_id).get(model_id)
+    return ModelRef(
+        model_id=model.id,
+        folder=services.layout.absolute(model.folder),
+        manifest_sha256=model.manifest_sha256,
+        task=model.task,
+    )
+
+
+class LocalPredictor:
+    """See `app.serving.predictor.Predictor`. Three threads: one loads, one tokenizes, one scores."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.refs = RefCache()
+        self._settings = settings
+        self._cache: ModelCache[_Served] = ModelCache(settings.model_cache_bytes)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loader = ThreadPoolExecutor(1, "predict-load")
+        self._tokenizer = ThreadPoolExecutor(1, "predict-tokenize")
+        self._scorer = ThreadPoolExecutor(1, "predict-score")
+
+    async def predict(
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+    ) -> Prediction:
+        """Parse, tokenize, score in batches with whatever else is waiting, decode."""
+        self._loop = asyncio.get_running_loop()
+        async with self._cache.use(ref.model_id, lambda: self._load(ref)) as served:
+            task = served.model.task
+            options = parse_parameters(task, parameters)
+            examples = [task.parse_input(value, index) for index, value in enumerate(inputs)]
+            encoded = await self._in(self._tokenizer, served.model.encode, examples)
+            scores = await served.batcher.submit(encoded)
+            if len(inputs) <= INLINE:
+                answers = _decode(task, scores, encoded, options)
+            else:
+                answers = await self._in(self._tokenizer, _decode, task, scores, encoded, options)
+        return Prediction(answers, tokens=sum(len(item) for item in encoded))
+
+    def evict(self, model_id: str) -> None:
+        """Forget a model, now or after its last answer. May be called from any thread."""
+        self.refs.forget(model_id)
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._cache.evict, model_id)
+
+    def loaded(self) -> list[str]:
+        """Return the ids of the models in memory, the longest unused first."""
+        return self._cache.keys()
+
+    async def close(self) -> None:
+        """Stop; a batch that is running ends unheard."""
+        self._cache.close()
+        for executor in (self._loader, self._tokenizer, self._scorer):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _load(self, ref: ModelRef) -> _Served:
+        started = monotonic()
+        model = await self._in(self._loader, _load_model, ref)
+        log.info(
+            "predict.loaded",
+            model_id=ref.model_id,
+            bytes=model.bytes,
+            seconds=round(monotonic() - started, 3),
+        )
+        return _Served(model, self._scorer, self._settings)
+
+    async def _in(self, executor: Executor, function: Callable[..., R], *args: Any) -> R:
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
+
+
+class _Served:
+    """A loaded model with its batcher: what the cache holds."""
+
+    def __init__(self, model: LoadedModel, scorer: Executor, settings: Settings) -> None:
+        self.model = model
+        self.bytes = model.bytes
+        self.batcher: Batcher[Encoded, Scores] = Batcher(
+            model.score,
+            scorer,
+            max_tokens=settings.max_batch_tokens,
+            max_queued=settings.max_queued_predictions,
+        )
+
+    def close(self) -> None:
+        self.batcher.close()
+
+
+def parse_parameters(task: Task, parameters: dict[str, Any]) -> Any:
+    """Return the task's parameters.
+
+    Raises:
+        InvalidRequest: with param `parameters.<name>`.
+    """
+    try:
+        return task.parameters.model_validate(parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(["parameters", *(str(part) for part in first["loc"])])
+        message = f"{param}: {first['msg']}"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(task.parameters.model_fields)) or "none"
+            message = f"{param}: {task.name()} does not know it; it knows: {known}"
+        raise InvalidRequest(message, param=param) from None
+
+
+def _load_model(ref: ModelRef) -> LoadedModel:
+    from app.serving.engine import load_model
+
+    return load_model(ref)
+
+
+def _decode(
+    task: Task, scores: Sequence[Scores], encoded: Sequence[Encoded], options: Any
+) -> list[Any]:
+    answers: list[Any] = []
+    for row, item in zip(scores, encoded, strict=True):
+        answer = task.decode(row, item, options)
+        if item.extra.get("truncated") and isinstance(answer, dict):
+            answer["truncated"] = True
+        answers.append(answer)
+    return answers
