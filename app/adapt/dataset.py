@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -62,9 +62,7 @@ def reader_for(filename: str, path: Path) -> Reader:
         return READERS[kind].model_validate({})
     known = ", ".join(sorted(e for plugin in READERS for e in plugin.extensions))
     message = f"{filename}: no reader for {suffix or 'a file without an extension'}; known: {known}"
-    raise InvalidData(
-        message, param="file", code="unknown_format", details={"file": filename}
-    )
+    raise InvalidData(message, param="file", code="unknown_format", details={"file": filename})
 
 
 def read_dataset(path: Path, filename: str, *, max_rows: int) -> Dataset:
@@ -107,6 +105,8 @@ def prepare(
     examples = _parse(task, train, columns, "data.train", skip=skip, warnings=warnings)
     task = task.fit(examples, train.filename)
     examples = _check(task, train, examples, "data.train", skip=skip, warnings=warnings)
+    if not examples:
+        raise _no_usable_rows(train.filename, "data.train")
     sets: dict[str, list[Example]] = {}
     for name, dataset in (("validation", validation), ("test", test)):
         if dataset is None:
@@ -116,8 +116,7 @@ def prepare(
         parsed = _parse(task, dataset, found, where, skip=skip, warnings=warnings)
         sets[name] = _check(task, dataset, parsed, where, skip=skip, warnings=warnings)
         if not sets[name]:
-            message = f"{dataset.filename} has no usable row"
-            raise InvalidData(message, param=where, code="no_usable_rows")
+            raise _no_usable_rows(dataset.filename, where)
     kept = examples
     if "validation" not in sets:
         kept, sets["validation"] = split_examples(
@@ -126,9 +125,7 @@ def prepare(
     sets = {"train": kept, **sets}
     rows = {"train": train, "validation": validation, "test": test}
     report = _report(task, sets, rows, columns, warnings)
-    return Prepared(
-        task, kept, sets["validation"], sets.get("test", []), columns, report, warnings
-    )
+    return Prepared(task, kept, sets["validation"], sets.get("test", []), columns, report, warnings)
 
 
 def split_examples(
@@ -137,7 +134,7 @@ def split_examples(
     """Hold out a share of the examples: seeded, in proportion by stratum, equal inputs on one side.
 
     A pure function of its arguments. `auto` is 10 %, at least 50 and at most 2,000 examples, and never
-    more than half. The last group of a stratum always stays in the training set.
+    more than half. Every stratum keeps at least one example in the training set.
 
     Raises:
         InvalidData: the examples are too few or too alike to be split.
@@ -150,6 +147,7 @@ def split_examples(
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
         groups[tuple(sorted((k, str(v)) for k, v in example.inputs.items()))].append(index)
+    left = Counter(map(task.stratum, examples))
     strata: dict[str | None, list[list[int]]] = defaultdict(list)
     for group in groups.values():
         strata[task.stratum(examples[group[0]])].append(group)
@@ -159,16 +157,26 @@ def split_examples(
         members = strata[stratum]
         random.Random(f"{seed}/{stratum}").shuffle(members)  # noqa: S311 - a split, not a secret
         debt += wanted * sum(map(len, members)) / len(examples)
-        for group in members[:-1]:
-            if debt < len(group) / 2:
-                break
+        for group in members:
+            leaving = Counter(task.stratum(examples[index]) for index in group)
+            is_last = any(left[name] <= count for name, count in leaving.items())
+            is_over = len(held) + len(group) > len(examples) // 2
+            if is_last or is_over or debt < len(group) / 2:
+                continue
             held.update(group)
+            left -= leaving
             debt -= len(group)
     if not held:
         message = "the training rows are too few or too alike to hold any out; name data.validation"
         raise InvalidData(message, param="data.split", code="cannot_split")
     kept = [example for index, example in enumerate(examples) if index not in held]
     return kept, [examples[index] for index in sorted(held)]
+
+
+def _no_usable_rows(filename: str, param: str) -> InvalidData:
+    message = f"{filename} has no usable row"
+    details = {"file": filename}
+    return InvalidData(message, param=param, code="no_usable_rows", details=details)
 
 
 def _parse(

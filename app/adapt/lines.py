@@ -61,8 +61,8 @@ def check_container(path: Path, filename: str) -> bytes:
 def read_lines(path: Path, filename: str, max_bytes: int) -> Iterator[Line]:
     r"""Yield the lines of a UTF-8 file (or UTF-16 with a byte order mark), numbered from 1.
 
-    Lines end with \n, \r\n, or \r where the file's beginning has no \n; the end stays on the line. A
-    line longer than `max_bytes` of UTF-8 is not kept in memory: it comes without text.
+    Lines end with \n, \r\n, or \r where the file's beginning has no \n; the end stays on the line.
+    A line longer than `max_bytes` of UTF-8 is not kept in memory: it comes without text.
 
     Raises:
         InvalidData: `empty_file`, `archive`, `wrong_format` (a Parquet file), `nul_byte`, or
@@ -92,7 +92,7 @@ def read_lines(path: Path, filename: str, max_bytes: int) -> Iterator[Line]:
 
 
 def _chunks(path: Path, filename: str, encoding: str | None) -> Iterator[bytes]:
-    """Yield the file as UTF-8; bytes that claim to be UTF-8 pass as they are, to be checked by line."""
+    """Yield the file as UTF-8; what claims to be UTF-8 passes as it is, to be checked by line."""
     with path.open("rb") as file:
         if encoding is None:
             while chunk := file.read(CHUNK_BYTES):

@@ -1,9 +1,9 @@
 """Comma-, semicolon-, tab- and pipe-separated values with a header line.
 
-The standard library's parser in strict mode, fed one line at a time: it knows each record's true line,
-and what follows an unclosed quote is read again from the next line instead of being swallowed. (DuckDB's
-`store_rejects` was tried: it counts records, not lines, drops an unclosed last record without a word,
-and takes good rows along with a bad quote.)
+The standard library's parser in strict mode, fed one line at a time: it knows each record's true
+line, and what follows an unclosed quote is read again from the next line instead of being swallowed.
+(DuckDB 2.0's `store_rejects` was tried: it counts records, not lines, drops an unclosed last record
+without a word, and takes good rows along with a bad quote.)
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Csv(Reader):
             InvalidData: not text, no usable header, or nothing below it.
         """
         source = _Source(read_lines(path, problems.filename, MAX_LINE_BYTES), problems)
-        delimiter = _sniff(source.peek(SAMPLE_LINES))
-        records = _records(source, delimiter)
+        delimiter, is_quoted = _sniff(source.peek(SAMPLE_LINES))
+        records = _records(source, delimiter, is_quoted=is_quoted)
         names = _header(records, problems.filename)
         is_bare = True
         for number, record in records:
@@ -102,15 +102,16 @@ class _Source:
         return first
 
 
-def _records(source: _Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    parser = csv.reader(source, delimiter=delimiter, strict=True)
+def _records(
+    source: _Source, delimiter: str, *, is_quoted: bool
+) -> Iterator[tuple[int, list[str]]]:
+    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+    parser = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)
     while True:
         source.record.clear()
         try:
             record = next(parser, None)
         except csv.Error as error:
-            if not source.record:
-                return
             first = source.back_up()
             text = (first.text or "").rstrip("\r\n")
             source.problems.add(
@@ -119,13 +120,10 @@ def _records(source: _Source, delimiter: str) -> Iterator[tuple[int, list[str]]]
             continue
         if record is None:
             return
-        # A line of nothing but spaces, or one that was too long and has been noted.
-        if len(record) > 1 or (record and record[0].strip()):
+        # Spaces alone are a blank line; a quoted empty value is a row of its one column.
+        text = source.record[0].text
+        if text is not None and text.strip():
             yield source.record[0].number, record
-        elif record and source.record[0].text is not None and record[0] == "":
-            # A quoted empty value in a file of one column is a row.
-            if source.record[0].text.strip():
-                yield source.record[0].number, record
 
 
 def _reason(message: str) -> str:
@@ -174,19 +172,36 @@ def _ragged(number: int, record: list[str], names: list[str], delimiter: str) ->
     return Problem("ragged_row", message, number, missing, shown)
 
 
-def _sniff(sample: str) -> str:
-    """Return the delimiter that cuts the sample's lines into the most equal rows."""
+def _sniff(sample: str) -> tuple[str, bool]:
+    """Return the delimiter that cuts the sample into the most equal rows, and whether quotes quote.
+
+    Tab-separated files often hold bare quotes; there a quote is text where that loses fewer rows.
+    """
     lines = sample.splitlines(keepends=True)
+    scores = {delimiter: _fit(lines, delimiter, is_quoted=True) for delimiter in DELIMITERS}
+    best = max(DELIMITERS, key=lambda delimiter: scores[delimiter][:2])
+    if best != "\t":
+        return best, True
+    return best, scores[best][2] >= _fit(lines, best, is_quoted=False)[2]
 
-    def score(delimiter: str) -> tuple[float, int]:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
-        width = len(rows[0]) if rows else 0
-        if width < 2:  # noqa: PLR2004
-            return 0.0, 0
-        return sum(len(row) == width for row in rows) / len(rows), width
 
-    try:
-        best = max(DELIMITERS, key=score)
-    except csv.Error:
-        return next((d for d in DELIMITERS if lines and d in lines[0]), ",")
-    return best if score(best)[1] else ","
+def _fit(lines: list[str], delimiter: str, *, is_quoted: bool) -> tuple[float, int, int]:
+    """Return the share of rows as wide as the first, that width, and the number of such rows."""
+    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+    parser = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
+    widths: list[int] = []
+    while True:
+        try:
+            row = next(parser, None)
+        except csv.Error:
+            widths.append(0)
+            continue
+        if row is None:
+            break
+        if row:
+            widths.append(len(row))
+    width = widths[0] if widths else 0
+    if width < 2:  # noqa: PLR2004
+        return 0.0, 0, 0
+    good = widths.count(width)
+    return good / len(widths), width, good

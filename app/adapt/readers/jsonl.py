@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -14,6 +15,8 @@ from app.adapt.reader import Problem, Problems, Reader, Row
 MAX_LINE_BYTES = 256 * 1024
 MAX_DEPTH = 32
 SHOWN = 200
+LONG_NUMBER = re.compile(r"\d{19}")
+NAMES = {"list": "an array", "str": "a string", "NoneType": "null", "bool": "a boolean"}
 
 
 class Jsonl(Reader):
@@ -63,18 +66,43 @@ def _object(decoder: msgspec.json.Decoder[Any], text: str | None, number: int) -
     shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
     try:
         value = decoder.decode(text)
-    except msgspec.DecodeError as error:
-        return Problem("invalid_json", f"not valid JSON: {error}", number, value=shown)
+    except msgspec.ValidationError:
+        return Problem("invalid_json", "a number is out of range", number, value=shown)
+    except (msgspec.DecodeError, ValueError) as error:
+        return Problem(
+            "invalid_json", f"not valid JSON: {_reason(text, error)}", number, value=shown
+        )
     except RecursionError:
         return _too_deep(number)
+    return _fault(value, text, shown, number) or value
+
+
+def _fault(value: Any, text: str, shown: str, number: int) -> Problem | None:
     if not isinstance(value, dict):
-        name = {"list": "an array", "str": "a string", "NoneType": "null", "bool": "a boolean"}
-        found = name.get(type(value).__name__, "a number")
+        found = NAMES.get(type(value).__name__, "a number")
         message = f'a line must be an object such as {{"text": "..."}}, not {found}'
         return Problem("not_an_object", message, number, value=shown)
     if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(value):
         return _too_deep(number)
-    return value
+    if LONG_NUMBER.search(text) and _has_huge_integer(value):
+        return Problem(
+            "number_too_large", "a whole number has more than 64 bits", number, value=shown
+        )
+    return None
+
+
+def _reason(text: str, error: Exception) -> str:
+    if "truncated" in str(error) and text.endswith("}"):
+        return "a string ends too early (half of a surrogate pair, or a missing quote)"
+    return str(error)
+
+
+def _has_huge_integer(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_huge_integer, cast("dict[str, Any]", value).values()))
+    if isinstance(value, list):
+        return any(map(_has_huge_integer, cast("list[Any]", value)))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _too_deep(number: int) -> Problem:
@@ -83,7 +111,7 @@ def _too_deep(number: int) -> Problem:
 
 def _is_deep(value: Any) -> bool:
     level: list[Any] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -91,9 +119,7 @@ def _is_deep(value: Any) -> bool:
             elif isinstance(item, list):
                 inner += cast("list[Any]", item)
         level = inner
-        if not level:
-            return False
-    return any(isinstance(item, (dict, list)) for item in level) or bool(level)
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def _begins_with_object(problem: Problem) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from app.adapt.lines import PARQUET_MAGIC as MAGIC
+from app.adapt.lines import check_container
 from app.adapt.reader import Problem, Problems, Reader, Row
 from app.errors import InvalidData
 
-MAGIC = b"PAR1"
 BATCH_ROWS = 1024
 # What a file of a few kilobytes may claim to unpack to, for one row group.
 MAX_GROUP_BYTES = 1024 * 1024 * 1024
@@ -19,7 +20,10 @@ METADATA_LIMIT = 16 * 1024 * 1024
 
 
 class Parquet(Reader):
-    """Rows of a Parquet file, numbered from 1. NaN means empty; dates become ISO text, decimals numbers."""
+    """Rows of a Parquet file, numbered from 1.
+
+    NaN means empty; dates become ISO text, decimals numbers.
+    """
 
     kind: Literal["parquet"] = "parquet"
     extensions = (".parquet", ".pq")
@@ -69,11 +73,8 @@ class Parquet(Reader):
 
 def _check_ends(path: Path, filename: str) -> None:
     with path.open("rb") as file:
-        head = file.read(len(MAGIC))
-        if not head:
-            raise _unusable(filename, "empty_file", "the file is empty (0 bytes)")
-        if head != MAGIC:
-            raise _unusable(filename, "not_parquet", "this is not a Parquet file")
+        if not check_container(path, filename).startswith(MAGIC):
+            raise _unusable(filename, "wrong_format", "this is not a Parquet file")
         file.seek(-len(MAGIC), 2)
         if path.stat().st_size <= 2 * len(MAGIC) or file.read() != MAGIC:
             raise _unusable(filename, "cut_off", "the file is cut off; upload it again")
@@ -117,26 +118,23 @@ def _plain(value: Any) -> Any:
         ValueError: infinity, or a text past the limit.
     """
     match value:
-        case None | bool():
-            return value
-        case int():
+        case int():  # a boolean too
             if not -(2**63) <= value < 2**63:
                 message = "a whole number of more than 64 bits"
                 raise ValueError(message)
-            return value
         case float():
             return _finite(value)
         case str():
             if len(value) > MAX_CELL_CHARACTERS:
                 message = f"the cell is longer than {MAX_CELL_CHARACTERS // 1024} Ki characters"
                 raise ValueError(message)
-            return value
         case list():
             return [_plain(item) for item in value]
         case dict():
             return {str(key): _plain(item) for key, item in value.items()}
         case _:
-            return _plain_other(value)
+            return None if value is None else _plain_other(value)
+    return value
 
 
 def _finite(value: float) -> float | None:
