@@ -20,6 +20,9 @@ from app.adapt.reader import Problem, Problems, Reader, Row
 MAX_LINE_BYTES = 1024 * 1024
 MAX_FIELD_CHARS = 1024 * 1024
 MAX_RECORD_LINES = 10_000
+# Going back after a broken quote is bounded over the file, or a crafted one costs its size squared.
+MAX_REREAD_CHARS = 64 * 1024 * 1024
+LINE_COST_CHARS = 64
 MAX_COLUMNS = 1000
 SAMPLE_LINES = 50
 DELIMITERS = (",", "\t", ";", "|")
@@ -64,6 +67,7 @@ class _Source:
         self.problems = problems
         self.ahead: deque[Line] = deque()
         self.record: list[Line] = []
+        self.reread = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -96,8 +100,16 @@ class _Source:
         return "".join(line.text or "\n" for line in self.ahead)
 
     def back_up(self) -> Line:
-        """Give back every line of the failed record but its first, which is returned."""
+        """Give back every line of the failed record but its first, which is returned.
+
+        Raises:
+            InvalidData: so many quotes are broken that reading on would take too long.
+        """
         first, *others = self.record
+        self.reread += sum(len(line.text or "") + LINE_COST_CHARS for line in others)
+        if self.reread > MAX_REREAD_CHARS:
+            message = "too many quotes are opened and never closed; is this a CSV file?"
+            refuse(self.problems.filename, "bad_quote", message, row=first.number)
         self.ahead.extendleft(reversed(others))
         return first
 
