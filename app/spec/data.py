@@ -15,7 +15,7 @@ Column = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 class Split(Frozen):
     """How rows are set aside when no validation file is named: seeded, and stratified by label."""
 
-    validation: float | Literal["auto"] = Field(
+    validation: Annotated[float, Field(gt=0, le=0.5)] | Literal["auto"] = Field(
         default="auto",
         description="Share of the training rows held out; auto: 10 %, at least 50 rows, at most 2,000.",
     )
