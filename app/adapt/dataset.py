@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -235,8 +234,3 @@ def _report(
 
 def _inputs(example: Example) -> tuple[Any, ...]:
     return tuple(sorted((key, str(value)) for key, value in example.inputs.items()))
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of an ordered, non-empty sequence lies."""
-    return ordered[min(len(ordered) - 1, math.floor(len(ordered) * share))]
