@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -32,14 +33,20 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN_ID = "file-" + "a" * 26
 GOOD = ("a fine film", "what a joy", "good acting and a good plot", "i loved it", "great and warm")
 BAD = ("a dull film", "what a bore", "bad acting and a worse plot", "i hated it", "cold and empty")
-ENDINGS = ("", " from start to end", " and so was the music", " i say", " again and again and again")
+ENDINGS = (
+    "",
+    " from start to end",
+    " and so was the music",
+    " i say",
+    " again and again and again",
+)
 SENTENCES = tuple(head + tail for head in (*GOOD, *BAD) for tail in ENDINGS)
 TIMING = {"train/samples_per_s", "train/tokens_per_s", "memory/mb"}
 
 
 def write_rows(path: Path, count: int = 96, seed: int = 0) -> Path:
     """Write a sentiment set of `count` rows in which the words decide the label."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - test data
     rows = []
     for number in range(count):
         label, heads = ("good", GOOD) if number % 2 else ("bad", BAD)
@@ -165,10 +172,8 @@ class TrainerChild:
         self.process.wait(timeout=30)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
 
 def references(events: Sequence[Event]) -> list[CheckpointRef]:

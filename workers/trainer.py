@@ -104,17 +104,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, drain)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.start()
+    from huggingface_hub import constants
     from transformers.utils import logging
 
     from workers.recipes import run_recipe
     from workers.training.loop import Drained
+    from workers.training.warmup import warm_up
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    warm_up()
     channel.emit(LogEvent(message="ready"))
     assignment = channel.assignment()
     if not assignment.hub:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        # Set as the variable HF_HUB_OFFLINE would be, which the library has read long ago.
+        constants.HF_HUB_OFFLINE = True
     try:
         spec = parse_spec(assignment.spec)
         channel.emit(run_recipe(assignment, spec, channel.emit, channel.draining.is_set))
@@ -124,7 +128,7 @@ def main() -> None:
         channel.emit(FailedEvent(error=error.to_dict(), retryable=error.retryable))
     except Exception as error:  # noqa: BLE001 - the last resort: what is not ours is told and retried
         traceback.print_exc()
-        message = f"the trainer failed: {type(error).__name__}: {error}"[:2000]
+        message = f"the trainer failed ({type(error).__name__}); the worker's log has the traceback"
         details = {"code": "internal_error", "message": message, "param": None, "details": {}}
         channel.emit(FailedEvent(error=details, retryable=True))
     # Not sys.exit: a daemon thread sits in a read of stdin, whose lock the interpreter would wait for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from workers.training.device import autocast
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name (with `loss`), and what is not a number."""
+    """Finite metrics by name (`loss` among them, unless it overflowed), and what is no number."""
 
     metrics: dict[str, float]
     details: dict[str, Any]
@@ -61,4 +62,5 @@ def evaluate(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> Evalu
         metrics.add(outputs.logits.cpu().numpy(), [item.target for item in items])
     stage.network.train(was_training)
     values = {"loss": total_loss / max(1, len(encoded)), **metrics.compute()}
-    return Evaluation(metrics=values, details=metrics.details())
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return Evaluation(metrics=finite, details=metrics.details())

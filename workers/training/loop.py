@@ -177,6 +177,9 @@ class Loop:
     def _judge(self, evaluation: Evaluation) -> bool:
         """Note an evaluation; say whether it is the best, and stop early when gains stay away."""
         name, greater = self.setup.stage.task.primary_metric()
+        if not {"loss", name} <= evaluation.metrics.keys():
+            rate = float(self.optimization.learning_rate)
+            raise _not_finite(math.nan, self.state.step, rate)
         value = evaluation.metrics[name] if greater else -evaluation.metrics[name]
         best, early = self.state.best_value, self.optimization.early_stopping
         is_best = best is None or value > best
