@@ -46,7 +46,11 @@ class UploadForm:
         self._headers: dict[str, str] = {}
         self._parts = 0
         self._is_complete = False
-        self._parser = MultipartParser(boundary, self._callbacks())
+        try:
+            self._parser = MultipartParser(boundary, self._callbacks())
+        except FormParserError as error:
+            message = f"the multipart boundary cannot be used: {error}"
+            raise InvalidRequest(message, param="body", code="broken_multipart") from error
 
     def _callbacks(self) -> MultipartCallbacks:
         return {

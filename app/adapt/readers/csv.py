@@ -45,9 +45,11 @@ class Csv(Reader):
             InvalidData: not text, no usable header, or nothing below it.
         """
         source = _Source(read_lines(path, problems.filename, MAX_LINE_BYTES), problems)
-        delimiter, is_quoted = _sniff(source.peek(SAMPLE_LINES))
+        sample = source.peek(SAMPLE_LINES)
+        _check_format(sample, problems.filename)
+        delimiter, is_quoted = _sniff(sample)
         records = _records(source, delimiter, is_quoted=is_quoted)
-        names = _header(records, problems.filename)
+        names = _header(records, problems)
         is_bare = True
         for number, record in records:
             is_bare = False
@@ -148,19 +150,35 @@ def _reason(message: str) -> str:
     return message
 
 
-def _header(records: Iterator[tuple[int, list[str]]], filename: str) -> list[str]:
+def _check_format(sample: str, filename: str) -> None:
+    """Refuse JSON under a name of ours, whose quotes would only give baffling errors.
+
+    Raises:
+        InvalidData: `wrong_format`.
+    """
+    start = sample.lstrip("\ufeff \t\r\n")
+    line = start.splitlines()[0] if start else ""
+    if start[:1] in {"{", "["} and any(mark in line for mark in '":{'):
+        message = "this looks like JSON, not CSV; name the file .jsonl"
+        refuse(filename, "wrong_format", message, row=1)
+
+
+def _header(records: Iterator[tuple[int, list[str]]], problems: Problems) -> list[str]:
     """Return the column names.
 
     Raises:
-        InvalidData: none, an empty one, one twice, or too many.
+        InvalidData: none, an empty one, one twice, too many, or a line that cannot be read: the next
+            good one is data, never the header.
     """
+    filename = problems.filename
     number, found = next(records, (0, []))
+    if problems.first:
+        fault = problems.first[0]
+        message = f"the header in line {fault.row} cannot be read: {fault.message}"
+        refuse(filename, "no_header", message, row=fault.row, value=fault.value)
     names = [name.strip("\ufeff \t") for name in found]
     if not any(names):
         refuse(filename, "no_header", "the first line must name the columns", row=number or 1)
-    if names[0][:1] in "{[" and any(mark in found[0] for mark in '":{'):
-        message = "this looks like JSON, not CSV; name the file .jsonl"
-        refuse(filename, "wrong_format", message, row=number)
     if len(names) > MAX_COLUMNS:
         message = f"{len(names)} columns; the limit is {MAX_COLUMNS}"
         refuse(filename, "too_many_columns", message, row=number)
