@@ -4,21 +4,54 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from app.adapt.lines import check_container
 from app.adapt.plugins import READERS
 from app.adapt.reader import Problems, Reader, Row
 from app.adapt.task import Example, Task
 from app.errors import InvalidData
-from app.spec.data import Data
 
 VALIDATION_SHARE = 0.1
 MIN_VALIDATION = 50
 MAX_VALIDATION = 2_000
+
+
+class SplitRule(Protocol):
+    """How rows are held out; `app.spec.data.Split` is one."""
+
+    @property
+    def validation(self) -> float | Literal["auto"]:
+        """Share of the training rows."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of the choice."""
+        ...
+
+
+class DataRules(Protocol):
+    """What a job says about its data; `app.spec.data.Data` does. Specs lie above this layer."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Role to column."""
+        ...
+
+    @property
+    def split(self) -> SplitRule:
+        """The rule that holds without a validation file."""
+        ...
+
+    @property
+    def on_bad_rows(self) -> Literal["fail", "skip"]:
+        """What happens to rows that cannot be used."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,14 +81,14 @@ def reader_for(filename: str, path: Path) -> Reader:
     """Return the reader of a file, by its extension, or by its first bytes when that says nothing.
 
     Raises:
-        InvalidData: no reader takes it; the message names those there are.
+        InvalidData: no reader takes it; the message names those there are. Empty, or an archive.
     """
     suffix = Path(filename).suffix.lower()
     for plugin in READERS:
         if suffix in plugin.extensions:
             return plugin.model_validate({})
-    with path.open("rb") as file:
-        head = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
+    start = check_container(path, filename)
+    head = start[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     kind = {b"{": "jsonl", b"P": "parquet" if head.startswith(b"PAR1") else None}.get(head[:1])
     if kind is not None and kind in READERS.kinds:
         return READERS[kind].model_validate({})
@@ -91,7 +124,7 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
 
 
 def prepare(
-    task: Task, data: Data, train: Dataset, validation: Dataset | None, test: Dataset | None
+    task: Task, data: DataRules, train: Dataset, validation: Dataset | None, test: Dataset | None
 ) -> Prepared:
     """Fit the task on the training rows and return every set that it can use.
 

@@ -39,10 +39,10 @@ class Column:
         # One text makes the column text: no need to look at every later one.
         if not (isinstance(value, str) and "text" in self.kinds):
             self.kinds.add(_kind(value))
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         if isinstance(value, str):
-            self.lengths[len(text)] += 1
+            self.lengths[len(value)] += 1
         if self.values is not None:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             self.values[text[:MAX_VALUE_CHARACTERS]] += 1
             if len(self.values) > MAX_DISTINCT:
                 self.values = None
@@ -116,7 +116,10 @@ def summarize(path: Path, filename: str, *, max_rows: int) -> dict[str, Any]:
         if len(preview) < PREVIEW_ROWS:
             preview.append({name: _short(value) for name, value in row.values.items()})
         for name, value in row.values.items():
-            columns.setdefault(name, Column()).add(value)
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = Column()
+            column.add(value)
         if len(columns) > MAX_COLUMNS:
             message = f"{filename}, row {row.number}: more than {MAX_COLUMNS} different columns"
             details = {"file": filename, "row": row.number}
