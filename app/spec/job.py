@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -24,23 +25,42 @@ def parse_spec(value: Any) -> FineTune:
     try:
         return _ADAPTER.validate_python(value)
     except ValidationError as error:
-        raise invalid_spec(error) from None
+        raise _invalid_spec(error, value) from None
 
 
-def invalid_spec(error: ValidationError) -> InvalidSpec:
-    """Turn pydantic's report into ours: dotted paths without the union tags that users never wrote."""
-    problems = [
-        {"param": _path(item["loc"]), "message": item["msg"], "type": item["type"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:
+    """Turn pydantic's report into ours: paths as the user wrote them, one problem a path."""
+    found: dict[str, dict[str, str]] = {}
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        path = _path(item["loc"], value, item["type"])
+        if path in found:  # another member of a union: `"auto"` beside a number
+            found[path]["message"] += f"; or: {item['msg']}"
+        else:
+            found[path] = {"param": path, "message": item["msg"], "type": item["type"]}
+    problems = list(found.values())
     first = problems[0]
     more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
     message = f"{first['param']}: {first['message']}{more}"
     return InvalidSpec(message, param=first["param"], details={"problems": problems})
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "body"
+def _path(location: tuple[int | str, ...], value: Any, type_: str) -> str:
+    """Follow a location through what the user wrote, leaving out pydantic's tags of union members."""
+    parts: list[str] = []
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        if isinstance(value, dict) and part in value:
+            value = cast("dict[Any, Any]", value)[part]
+        elif (
+            isinstance(value, (list, tuple))
+            and isinstance(part, int)
+            and part < len(cast("Sequence[Any]", value))
+        ):
+            value = cast("Sequence[Any]", value)[part]
+        elif not (is_last and type_ == "missing"):
+            continue
+        parts.append(str(part))
+    return ".".join(parts) or "body"
 
 
 def canonical_json(value: Any) -> str:
