@@ -1,0 +1,178 @@
+"""Every task, from its own example.jsonl: rows in, a trained step, answers out."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from app.adapt.plugins import LOSSES, TASKS
+from app.adapt.reader import Problems, Row
+from app.adapt.task import Example, Task
+from tests.tiny import make_model_folder
+
+MAX_LENGTH = 32
+KINDS = TASKS.kinds
+
+
+def example_rows(kind: str) -> list[Row]:
+    module = importlib.import_module(TASKS[kind].__module__)
+    path = Path(str(module.__file__)).with_name("example.jsonl")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Row(number, json.loads(line)) for number, line in enumerate(lines, start=1)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def parsed(request) -> tuple[Task, list[Example]]:
+    task = TASKS[request.param].model_validate({"kind": request.param})
+    rows = example_rows(request.param)
+    problems = Problems("example.jsonl")
+    columns = task.resolve_columns(list(rows[0].values), {}, "example.jsonl")
+    examples = task.parse(rows, columns, problems)
+    assert problems.to_dict()["first"] == []
+    assert len(examples) == len(rows)
+    return task.fit(examples, "example.jsonl"), examples
+
+
+@pytest.fixture(scope="module")
+def base(parsed, tmp_path_factory) -> Path:
+    _, examples = parsed
+    texts = [text for e in examples for text in e.inputs.values() if isinstance(text, str)]
+    return make_model_folder(tmp_path_factory.mktemp("base"), texts=texts)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base) -> Any:
+    return AutoTokenizer.from_pretrained(base, local_files_only=True)
+
+
+def test_a_fitted_task_survives_json(parsed):
+    task, examples = parsed
+    assert type(task).model_validate_json(task.model_dump_json()) == task
+    assert task.fit(examples, "example.jsonl") == task
+
+
+def test_every_example_fits_and_is_described(parsed):
+    task, examples = parsed
+    problems = Problems("example.jsonl")
+    assert task.check(examples, problems) == examples
+    assert len(problems) == 0
+    report = task.report(len(examples), examples)
+    assert (report.rows, report.usable) == (len(examples), len(examples))
+    json.dumps(report.statistics, allow_nan=False)
+
+
+def test_one_step_trains_it(parsed, base, tokenizer):
+    task, examples = parsed
+    half = task.network()
+    network = half.load(task, base)
+    encoded = task.encode(tokenizer, examples, MAX_LENGTH)
+    batch = half.collate(task, encoded, tokenizer.pad_token_id)
+    losses = [LOSSES[spec["kind"]].model_validate(spec) for spec in task.default_losses()]
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    values = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        outputs = half.forward(network.eval(), batch)
+        loss = torch.stack([term.compute(outputs, batch, None) for term in losses]).sum()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert math.isfinite(values[0])
+    assert values[1] < values[0]
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_padding_changes_nothing(parsed, base, tokenizer):
+    task, examples = parsed
+    half = task.network()
+    network = half.load(task, base).eval()
+    encoded = task.encode(tokenizer, examples, MAX_LENGTH)
+    with torch.inference_mode():
+        together = half.forward(network, half.collate(task, encoded, tokenizer.pad_token_id)).logits
+        for row, item in enumerate(encoded):
+            alone = half.forward(network, half.collate(task, [item], tokenizer.pad_token_id)).logits
+            expected = together[row : row + 1]
+            if expected.ndim == 3:  # one prediction a token
+                expected = expected[:, : alone.shape[1]]
+            torch.testing.assert_close(alone, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_metrics_judge_and_answers_are_json(parsed, base, tokenizer):
+    task, examples = parsed
+    half = task.network()
+    network = half.load(task, base).eval()
+    encoded = task.encode(tokenizer, examples, MAX_LENGTH)
+    with torch.inference_mode():
+        logits = half.forward(network, half.collate(task, encoded, tokenizer.pad_token_id)).logits
+    scores = logits.numpy()
+    whole, in_parts = task.metrics(), task.metrics()
+    targets = [item.target for item in encoded]
+    whole.add(scores, targets)
+    for row, target in enumerate(targets):
+        in_parts.add(scores[row : row + 1], [target])
+    assert whole.compute() == in_parts.compute()
+    assert task.primary_metric()[0] in whole.compute()
+    json.dumps([whole.compute(), whole.details()], allow_nan=False)
+    json.dumps(task.metrics().compute(), allow_nan=False)  # of nothing
+    parameters = type(task).parameters()
+    for row, item in enumerate(encoded):
+        json.dumps(task.decode(scores[row], item, parameters), allow_nan=False)
+
+
+def test_predict_inputs_become_the_same_tokens(parsed, tokenizer):
+    task, examples = parsed
+    for index, example in enumerate(examples):
+        inputs = dict(example.inputs)
+        value = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+        asked = task.parse_input(value, index)
+        assert asked.target is None
+        (trained,) = task.encode(tokenizer, [example], MAX_LENGTH)
+        (served,) = task.encode(tokenizer, [replace(asked, row=example.row)], MAX_LENGTH)
+        assert served.input_ids == trained.input_ids
+        assert served.target is None
+
+
+def test_what_is_saved_is_what_is_loaded(parsed, base, tokenizer, tmp_path):
+    task, examples = parsed
+    half = task.network()
+    network = half.load(task, base).eval()
+    half.save(network, tmp_path)
+    again = half.load(task, tmp_path).eval()
+    batch = half.collate(task, task.encode(tokenizer, examples, MAX_LENGTH), 0)
+    with torch.inference_mode():
+        first, second = half.forward(network, batch), half.forward(again, batch)
+    np.testing.assert_array_equal(first.logits.numpy(), second.logits.numpy())
+
+
+def test_fresh_weights_are_not_the_base_models(parsed, base):
+    task, _ = parsed
+    half = task.network()
+    torch.manual_seed(0)
+    kept, fresh = half.load(task, base), half.load(task, base, fresh=True)
+    assert [p.shape for p in kept.parameters()] == [p.shape for p in fresh.parameters()]
+    pairs = zip(kept.parameters(), fresh.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_configs_import_without_torch():
+    modules = sorted({TASKS[kind].__module__ for kind in KINDS} | {"app.adapt.plugins"})
+    script = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "assert not {'torch', 'transformers'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
