@@ -1,4 +1,4 @@
-"""What an operator may set, from `ATTUNE_*` variables or a `.env` file. Nothing here knows the code it steers.
+"""What an operator may set, from `ATTUNE_*` variables or a `.env` file.
 
 Every field has a value that works on one machine with nothing configured. `production` refuses the
 values that are only safe there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import app.tables  # noqa: F401 - every table, or foreign keys have nothing to point at
 from app.errors import AttuneError
 from app.jobs import workers
 from app.jobs.lifecycle import Claim, claim_next

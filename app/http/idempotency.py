@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Header
 
 from app.errors import InvalidRequest
-from app.spec.job import canonical_json
+from app.kit.canonical import canonical_json
 
 MAX_LENGTH = 255
 

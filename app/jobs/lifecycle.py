@@ -6,7 +6,6 @@ rows means that somebody else owns the job now. Functions take the caller's sess
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import LeaseLost
 from app.jobs.state import HELD, State, is_legal
-from app.jobs.tables import Checkpoint, IdempotencyKey, Job, JobEvent, JobMetric, Outbox, Run
+from app.jobs.tables import IdempotencyKey, Job, JobEvent, Outbox, Run
 from app.kit.db import database_now, db_now
 from app.kit.ids import new_id
 
@@ -75,7 +74,7 @@ def add_event(
     return int(row.last_seq)
 
 
-def move(
+def move(  # noqa: PLR0913 - one transition has this many parts, and callers name them
     session: Session,
     job_id: str,
     source: State,

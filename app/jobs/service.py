@@ -12,12 +12,13 @@ from app.jobs import lifecycle
 from app.jobs.repository import JobRepository
 from app.jobs.state import TERMINAL, State
 from app.jobs.tables import IdempotencyKey, Job
+from app.kit.canonical import fingerprint
 from app.kit.db import database_now
 from app.kit.ids import new_id
 from app.models.repository import ModelRepository
 from app.settings import Settings
 from app.spec.fine_tune import FineTune
-from app.spec.job import fingerprint, parse_spec
+from app.spec.job import parse_spec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

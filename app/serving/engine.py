@@ -6,6 +6,7 @@ Imported on the first prediction, in a thread: nothing else of serving may impor
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 _TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 logging.disable_progress_bar()
+if "OMP_NUM_THREADS" not in os.environ:
+    # One core is left to the event loop and the tokenizer. OpenMP's threads wait for each other by
+    # spinning, so a forward pass on every core is many times slower as soon as one core has other work.
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 class LoadedModel:

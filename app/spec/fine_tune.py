@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.adapt.plugins import METHODS, AnyLoss, AnyMethod, AnyTask
 from app.spec.base import BaseSpec, ModelId
@@ -18,7 +18,9 @@ class FineTune(BaseSpec):
     kind: Literal["fine_tune"] = "fine_tune"
     model: ModelId = Field(description="A base model's id, or a finished model's (ft:...).")
     revision: str | None = Field(
-        default=None, max_length=255, description="Hub revision; pinned to a commit when the job runs."
+        default=None,
+        max_length=255,
+        description="Hub revision; pinned to a commit when the job runs.",
     )
     task: AnyTask
     data: Data
@@ -27,6 +29,17 @@ class FineTune(BaseSpec):
         default="parameters", description="structure: the architecture only, with fresh weights."
     )
     losses: list[AnyLoss] | None = Field(
-        default=None, description="The objective; null: the task's own loss."
+        default=None, min_length=1, description="The objective; null: the task's own loss."
     )
     optimization: Optimization = Optimization()
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> Self:
+        shorthand = self.optimization.label_smoothing or self.optimization.class_weights
+        if self.losses is not None and shorthand:
+            message = (
+                "losses and optimization.label_smoothing or class_weights exclude each other; "
+                "set them on the loss itself"
+            )
+            raise ValueError(message)
+        return self

@@ -1,9 +1,7 @@
-"""The language of jobs: one union on `kind`, parsed, canonicalized and fingerprinted here only."""
+"""The language of jobs: one union on `kind`, parsed here only."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
@@ -61,13 +59,3 @@ def _path(location: tuple[int | str, ...], value: Any, type_: str) -> str:
             continue
         parts.append(str(part))
     return ".".join(parts) or "body"
-
-
-def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def fingerprint(value: Any) -> str:
-    """Return the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

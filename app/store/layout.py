@@ -1,8 +1,8 @@
 """The only place that knows where things lie in the store. Every part of a path is an id we made.
 
-    files/<file id>                         uploaded bytes
-    runs/<job id>/e<epoch>/                 a run's own folder: log, checkpoints, the model being made
-    models/<name>/                          finished models
+- `files/<file id>`: uploaded bytes
+- `runs/<job id>/e<epoch>/`: a run's own folder: checkpoints, the model being made
+- `models/<name>/`: finished models
 """
 
 from __future__ import annotations

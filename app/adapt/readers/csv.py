@@ -121,6 +121,7 @@ def _records(
 ) -> Iterator[tuple[int, list[str]]]:
     quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
     parser = csv.reader(source, delimiter=delimiter, strict=True, quoting=quoting)
+    width = 0
     while True:
         source.record.clear()
         try:
@@ -128,6 +129,11 @@ def _records(
         except csv.Error as error:
             first = source.back_up()
             text = (first.text or "").rstrip("\r\n")
+            if delimiter == "\t" and width == text.count("\t") + 1 > 1:
+                # Most programs that write tabs write quotes bare: as many cells as there should be
+                # make this line a row, and its quotes text.
+                yield first.number, text.split("\t")
+                continue
             source.problems.add(
                 Problem("bad_quote", _reason(str(error)), first.number, value=text[:SHOWN])
             )
@@ -137,6 +143,7 @@ def _records(
         # Spaces alone are a blank line; a quoted empty value is a row of its one column.
         text = source.record[0].text
         if text is not None and text.strip():
+            width = width or len(record)
             yield source.record[0].number, record
 
 

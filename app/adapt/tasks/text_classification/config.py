@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.adapt.reader import Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
@@ -43,6 +43,18 @@ class TextClassification(Task):
         default=0.5, gt=0, lt=1, description="Multi-label: probability from which a label is given."
     )
 
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.labels is None:
+            return self
+        if len(set(self.labels)) != len(self.labels):
+            message = "labels must differ from each other"
+            raise ValueError(message)
+        if self.problem == "regression":
+            message = "labels and problem 'regression' exclude each other"
+            raise ValueError(message)
+        return self
+
     parameters: ClassVar[type[Parameters]] = predict.ClassificationParameters
     roles: ClassVar[tuple[Role, ...]] = (
         Role(
@@ -74,6 +86,8 @@ class TextClassification(Task):
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
         """Decide problem, labels and pair from the training examples."""
         problem = data.detect_problem(examples) if self.problem == "auto" else self.problem
+        if self.labels is not None and problem == "regression":
+            problem = "single_label"  # who names labels wants labels, whatever they look like
         labels = data.fit_labels(examples, problem, self.labels, filename)
         pair = any("text_pair" in example.inputs for example in examples)
         if self.pair is True and not pair:

@@ -129,14 +129,14 @@ def fit_labels(
                           details={"file": filename})  # fmt: skip
     if problem == "regression":
         return None
-    if given is not None:
-        return given
     found = {label for example in examples for label in labels_of(example.target)}
     if len(found) < 2:  # noqa: PLR2004
         only = f"only the label {next(iter(found))!r}" if found else "no label"
         message = f"{filename} has {only}; a classifier needs at least two"
         raise InvalidData(message, param="data.train", code="one_label",
                           details={"file": filename, "labels": sorted(found)})  # fmt: skip
+    if given is not None:
+        return given
     if len(found) > MAX_LABELS or (
         problem == "single_label" and len(found) > len(examples) / 2 > 50
     ):
