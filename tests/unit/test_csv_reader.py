@@ -52,6 +52,17 @@ def test_a_broken_header_is_never_replaced_by_the_first_row(path: Path):
     assert caught.value.details["row"] == 1
 
 
+def test_bare_quotes_between_tabs_are_text_wherever_they_first_appear(path: Path):
+    plain = "".join(f"text {index}\t0\n" for index in range(100))
+    quoted = '"Go," he said.\t1\n"never closed\t0\nhe said "go"\t1\n"a" and "b"\t0\n'
+    rows, problems = read(path, f"text\tlabel\n{plain}{quoted}")
+    assert len(problems) == 0
+    assert [row.number for row in rows] == list(range(2, 106))
+    assert [row.values["text"] for row in rows[100:]] == [
+        '"Go," he said.', '"never closed', 'he said "go"', '"a" and "b"'
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("num_rows", [1, 300])
 def test_json_lines_under_the_wrong_name_are_called_by_the_right_one(path: Path, num_rows: int):
     with pytest.raises(InvalidData, match=r"looks like JSON.*\.jsonl") as caught:
