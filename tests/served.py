@@ -17,6 +17,7 @@ from app.main import create_app
 from app.models.service import register
 from app.queue.memory import MemoryQueue
 from app.settings import Settings
+from app.store.layout import Layout
 from tests.tiny import make_finished_folder
 
 
@@ -51,7 +52,8 @@ class Served:
     ) -> Path:  # fmt: skip
         """Put a tiny finished model into store and registry; return its folder."""
         name = model_id.lower().replace(":", "-").replace(".", "-").removeprefix("ft-")
-        folder = self.services.layout.model(name)
+        layout = Layout(self.settings.store_dir)
+        folder = layout.model(name)
         manifest, digest = make_finished_folder(folder, labels, model_id=model_id, **options)
         with self.database.transaction() as session:
             register(
@@ -61,7 +63,7 @@ class Served:
                 model_id=model_id,
                 base="tiny",
                 task="text-classification",
-                folder=self.services.layout.relative(folder),
+                folder=layout.relative(folder),
                 manifest_sha256=digest,
                 manifest=manifest.model_dump(mode="json"),
                 metrics=manifest.facts["metrics"],

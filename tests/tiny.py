@@ -37,7 +37,7 @@ def make_model_folder(
 ) -> Path:  # fmt: skip
     """Make a base model folder of random weights; with `labels` it has a classification head."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
     vocab = make_vocab(texts)
     names = list(labels or ["LABEL_0", "LABEL_1"])
@@ -50,7 +50,6 @@ def make_model_folder(
         max_position_embeddings=max_positions,
         # Larger than usual, so that random weights tell texts apart.
         initializer_range=0.5,
-        num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
@@ -59,7 +58,7 @@ def make_model_folder(
         network = BertModel(config) if labels is None else BertForSequenceClassification(config)
     path.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(path)
-    BertTokenizerFast(vocab=vocab, model_max_length=max_positions).save_pretrained(path)
+    BertTokenizer(vocab=vocab, model_max_length=max_positions).save_pretrained(path)
     return path
 
 
