@@ -125,10 +125,14 @@ def _epochs(count: int, batch_size: int) -> int:
 
 
 def _batch_tokens(facts: Facts) -> int:
-    """Half of what the optimizer's state leaves free, at 24 kB a token (measured on MiniLM-L6)."""
+    """Half of what the optimizer's state leaves free, at 24 kB a token (measured on MiniLM-L6).
+
+    Rounded down to a power of two, so that a little more or less free memory changes nothing.
+    """
     free = max(0, facts.memory_bytes - facts.num_parameters * 16)
     limit = 4096 if facts.device == "cpu" else 65_536
-    return max(512, min(limit, free // 2 // 24_000))
+    tokens = max(512, min(limit, free // 2 // 24_000))
+    return 1 << (tokens.bit_length() - 1)
 
 
 def _precision(device: str) -> str:

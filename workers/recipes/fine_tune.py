@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from pydantic import TypeAdapter
 from transformers import AutoTokenizer
 
 from app.adapt.dataset import Dataset, Prepared, prepare, read_dataset
-from app.adapt.loss import Loss
 from app.adapt.outputs import Encoded
-from app.adapt.plugins import LOSSES, AnyLoss
 from app.adapt.source import Source, Sources, finished_source
-from app.adapt.task import Example, Task
+from app.adapt.task import Task
 from app.errors import InvalidData
 from app.jobs.state import Phase
 from app.spec.fine_tune import FineTune
 from app.spec.resolve import Facts, resolve
 from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
+from workers.recipes.objective import check_objective, make_losses
 from workers.recipes.saving import save_model
 from workers.training.device import (
     choose_device,
@@ -99,11 +97,13 @@ class FineTuneRecipe:
             folder=self.assignment.folder / "checkpoints",
             checkpoints=self.assignment.checkpoints,
         )
+        if self.spec.losses is not None:
+            check_objective(stage, setup.train)
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
         report.emit(
             ResolvedEvent(
-                spec=resolved.model_dump(mode="json"),
+                spec=loop.spec.model_dump(mode="json"),
                 data=prepared.report,
                 environment=environment(device),
                 resumed_from_step=start,
@@ -111,7 +111,11 @@ class FineTuneRecipe:
         )
         state = loop.run()
         report.phase(Phase.EVALUATING)
-        evaluations = self._judge(setup, sets)
+        evaluations = {
+            name: evaluate(stage, sets[name], state.max_batch_tokens)
+            for name in ("validation", "test")
+            if sets[name]
+        }
         report.phase(Phase.SAVING)
         return save_model(
             self.assignment, setup, loaded, prepared, evaluations,
@@ -189,39 +193,6 @@ class FineTuneRecipe:
         if cut:
             self.report.log(f"{cut} training texts are cut to {length} tokens")
         return resolved, sets
-
-    def _judge(self, setup: Setup, sets: dict[str, list[Encoded]]) -> dict[str, Evaluation]:
-        """Evaluate the final weights on the validation set and, if there is one, on the test set."""
-        return {
-            name: evaluate(setup.stage, sets[name], int(setup.spec.optimization.max_batch_tokens))
-            for name in ("validation", "test")
-            if sets[name]
-        }
-
-
-def make_losses(spec: FineTune, task: Task, examples: Sequence[Example]) -> list[Loss]:
-    """Return the objective: as the spec names it, else the task's own with the spec's smoothing."""
-    if spec.losses is not None:
-        return list(spec.losses)
-    adapter: TypeAdapter[Loss] = TypeAdapter(AnyLoss)
-    losses: list[Loss] = []
-    for given in task.default_losses():
-        fields = LOSSES[given["kind"]].model_fields
-        extra: dict[str, Any] = {}
-        if "label_smoothing" in fields:
-            extra["label_smoothing"] = spec.optimization.label_smoothing
-        if "class_weights" in fields and spec.optimization.class_weights == "balanced":
-            extra["class_weights"] = balanced_weights(task, examples)
-        losses.append(adapter.validate_python({**given, **extra}))
-    return losses
-
-
-def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:
-    """Return n / (C * n_c) for each class c, 0 for one without rows (scikit-learn's "balanced")."""
-    counts = Counter(task.stratum(example) for example in examples)
-    labels: list[str] = getattr(task, "labels", None) or []
-    total = sum(counts.values())
-    return [total / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels]
 
 
 def summarize(

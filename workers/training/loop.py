@@ -86,6 +86,17 @@ class Loop:
         self.best = None if best is None else (best.folder, best.manifest_sha256)
         return self.state.step
 
+    @property
+    def spec(self) -> FineTune:
+        """The resolved spec as it is carried out: a resumed run keeps its token budget.
+
+        The budget was chosen from the memory that was free then; another one would cut batches
+        elsewhere, and sums in another order have other last bits.
+        """
+        update = {"max_batch_tokens": self.state.max_batch_tokens}
+        optimization = self.optimization.model_copy(update=update)
+        return self.setup.spec.model_copy(update={"optimization": optimization})
+
     def run(self) -> TrainState:
         """Train to the end and leave the best weights in the network.
 

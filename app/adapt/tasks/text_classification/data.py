@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_LABELS = 10_000
+FEW_LABELS = 50  # up to here, labels that nearly all differ may be meant
 SHOWN = 80
 
 
@@ -138,7 +139,7 @@ def fit_labels(
     if given is not None:
         return given
     if len(found) > MAX_LABELS or (
-        problem == "single_label" and len(found) > len(examples) / 2 > 50
+        problem == "single_label" and len(found) > len(examples) / 2 > FEW_LABELS
     ):
         message = (
             f"{filename}: the label column has {len(found)} different values in "

@@ -1,0 +1,83 @@
+"""The objective of a run: which losses, with which settings, and whether they fit the task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from app.adapt.loss import Loss
+from app.adapt.outputs import Encoded
+from app.adapt.plugins import LOSSES, AnyLoss
+from app.adapt.task import Example, Task
+from app.errors import InvalidSpec
+from app.spec.fine_tune import FineTune
+from workers.training.evaluate import Stage
+
+_ADAPTER: TypeAdapter[Loss] = TypeAdapter(AnyLoss)
+
+
+def make_losses(spec: FineTune, task: Task, examples: Sequence[Example]) -> list[Loss]:
+    """Return the objective: as the spec names it, else the task's own with the spec's smoothing.
+
+    Raises:
+        InvalidSpec: a loss needs a teacher, or no loss of the task takes a setting that was made.
+    """
+    if spec.losses is not None:
+        for index, loss in enumerate(spec.losses):
+            if loss.needs_teacher:
+                message = f"losses.{index}: {loss.name()} needs a teacher, which fine_tune has not"
+                raise InvalidSpec(message, param=f"losses.{index}")
+        return list(spec.losses)
+    settings: dict[str, Any] = {}
+    if spec.optimization.label_smoothing:
+        settings["label_smoothing"] = spec.optimization.label_smoothing
+    if spec.optimization.class_weights == "balanced":
+        settings["class_weights"] = balanced_weights(task, examples)
+    defaults = task.default_losses()
+    for name in settings:
+        if not any(name in LOSSES[given["kind"]].model_fields for given in defaults):
+            kinds = ", ".join(given["kind"] for given in defaults)
+            message = f"optimization.{name} does not apply to this task's loss ({kinds})"
+            raise InvalidSpec(message, param=f"optimization.{name}")
+    return [
+        _ADAPTER.validate_python(
+            given
+            | {
+                name: value
+                for name, value in settings.items()
+                if name in LOSSES[given["kind"]].model_fields
+            }
+        )
+        for given in defaults
+    ]
+
+
+def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:
+    """Return n / (C * n_c) for each class c, 0 for one without rows (scikit-learn's "balanced")."""
+    counts = Counter(task.stratum(example) for example in examples)
+    labels: list[str] = getattr(task, "labels", None) or []
+    total = sum(counts.values())
+    return [total / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels]
+
+
+@torch.inference_mode()
+def check_objective(stage: Stage, encoded: Sequence[Encoded]) -> None:
+    """Try losses that the spec names on two batches, before hours are spent on them.
+
+    Two sizes, because a loss of the wrong shape may broadcast when rows and classes are as many.
+
+    Raises:
+        InvalidSpec: they cannot judge what the task's network puts out.
+    """
+    try:
+        for size in (2, 3):
+            stage.run(encoded[:size])
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        kinds = ", ".join(loss.name() for loss in stage.losses)
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        message = f"losses: {kinds} cannot judge the outputs of {stage.task.name()}: {reason}"
+        raise InvalidSpec(message, param="losses") from error
