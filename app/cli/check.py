@@ -9,9 +9,17 @@ import typer
 
 from app.cli.context import Context, of
 from app.cli.exits import Code, Failure
+from app.cli.output import duration, size
 
 if TYPE_CHECKING:
     from app.adapt.reader import Reader
+
+
+# The rest is in --json; these are what people tune.
+SHOWN = (
+    "optimizer", "learning_rate", "schedule", "warmup", "epochs", "max_steps", "batch_size",
+    "max_length",
+)  # fmt: skip
 
 
 def check(
@@ -93,9 +101,9 @@ def show_check(here: Context, answer: dict[str, Any]) -> None:
             "model": resolved.get("model"),
             "task": (resolved.get("task") or {}).get("kind"),
             "method": (resolved.get("method") or {}).get("kind"),
-            **{name: value for name, value in optimization.items() if not isinstance(value, dict)},
+            **{name: value for name, value in optimization.items() if name in SHOWN},
             **{name: _brief(value) for name, value in answer.get("data", {}).items()},
-            **answer.get("estimate", {}),
+            **_estimate(answer.get("estimate", {})),
         }
     )
     for warning in answer.get("warnings", []):
@@ -113,8 +121,22 @@ def _show_data(here: Context, report: dict[str, Any]) -> None:
         here.out.say(f"warning: {warning}", style="yellow")
 
 
+def _estimate(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job will cost in words; how it was estimated is for --json."""
+    return {
+        "steps": found.get("steps"),
+        "estimated time": duration(found["seconds"]) if "seconds" in found else None,
+        "estimated memory": size(found["memory_bytes"]) if "memory_bytes" in found else None,
+        "device": found.get("device"),
+    }
+
+
 def _brief(value: Any) -> Any:
-    """Keep a record's lines readable: long collections only say how long they are."""
+    """Keep a record's lines readable: a set of rows by its counts, long collections by their length."""
+    if isinstance(value, dict) and "usable" in value:
+        labels = (value.get("statistics") or {}).get("labels")
+        counted = f", {len(labels)} labels" if isinstance(labels, dict) else ""
+        return f"{value['usable']} of {value['rows']} rows usable{counted}"
     if isinstance(value, dict | list) and len(str(value)) > 100:  # noqa: PLR2004
         return f"{len(value)} entries"
     return value

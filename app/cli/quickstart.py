@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from app.cli.stack import Stack, Started
     from app.settings import Settings
 
+HOME = Path(".attune")
 DATA = Path("examples") / "banking"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 QUESTIONS = (
@@ -34,7 +35,7 @@ QUESTIONS = (
 
 def quickstart(
     context: typer.Context,
-    home: Annotated[Path, typer.Option(help="Folder for all state.")] = Path(".attune"),
+    home: Annotated[Path, typer.Option(help="Folder for all state.")] = HOME,
     data: Annotated[Path, typer.Option(help="Folder with train.jsonl and test.jsonl.")] = DATA,
     model: Annotated[str, typer.Option(help="Base model.")] = MODEL,
     set_: Annotated[
@@ -52,7 +53,7 @@ def quickstart(
     for name in ("train.jsonl", "test.jsonl"):
         if not (data / name).is_file():
             raise Failure(f"there is no {data / name}; run this in the repository", Code.DATA)
-    tour = Tour(here, data, model, set_ or [])
+    tour = Tour(here, data, model, set_ or [], home=home)
     with tour.step("start broker, worker and API"):
         settings = prepare_home(home)
         running = Instance(settings.home).running()
@@ -147,11 +148,17 @@ class Tour:
     sets: list[str]
     times: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     job: dict[str, Any] = field(default_factory=dict[str, Any])
+    home: Path = HOME
+
+    @property
+    def is_default_home(self) -> bool:
+        """Say whether the commands that follow find the home without being told."""
+        return self.home.absolute() == HOME.absolute()
 
     @contextmanager
     def step(self, title: str) -> Generator[None]:
         """Say what begins and how long it took."""
-        self.here.out.say(f"\n{len(self.times) + 1}. {title.capitalize()}", style="bold")
+        self.here.out.say(f"\n{len(self.times) + 1}. {title[0].upper()}{title[1:]}", style="bold")
         started = monotonic()
         yield
         seconds = monotonic() - started

@@ -89,8 +89,8 @@ def start(folder: Path, *options: str) -> Up:
         make_model_folder(models / "tiny", texts=texts)
     home = folder / "home"
     environment = environment_for(home, models)
-    log = folder / "up.log"
-    with log.open("ab") as output:
+    log = folder / f"up-{len(list(folder.glob('up-*.log')))}.log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [*ATTUNE, "up", "--port", "0", *options],
             env=environment, stdout=output, stderr=output, start_new_session=True,
