@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -63,13 +64,7 @@ class Sources:
     def available(self) -> list[Source]:
         """Return the models that are on this machine and sound, by id."""
         found: list[Source] = []
-        names = [package.ids[0] for package in PACKAGES if _package_folder(package) is not None]
-        names += [
-            path.parent.name
-            for root in self._model_dirs
-            for path in sorted(root.glob("*/config.json"))
-        ]
-        for name in sorted(set(names)):
+        for name in self._names():
             try:
                 found.append(self.resolve(name))
             except (InvalidSpec, UnsafeModel):
@@ -82,7 +77,7 @@ class Sources:
         Raises:
             InvalidSpec: no such model here, with those that are.
         """
-        if self._local(model_id) is None and not (self._hub and HUB_ID.fullmatch(model_id)):
+        if self._place(model_id) is None and not (self._hub and HUB_ID.fullmatch(model_id)):
             raise self._unknown(model_id)
 
     def find_local(self, model_id: str) -> Source | None:
@@ -98,34 +93,50 @@ class Sources:
         """Return a model's folder, downloading it from the Hub if need be.
 
         Raises:
-            InvalidSpec: no such model.
+            InvalidSpec: no such model, or a revision of one that has none.
             UnsafeModel: there is one, but its files are not safe to load.
             Unavailable: the Hub cannot be reached.
         """
-        local = self._local(model_id)
+        local = self._local(model_id) if revision is None else None
         if local is not None:
             return local
         if self._hub and HUB_ID.fullmatch(model_id):
             return _from_hub(model_id, revision)
+        if revision is not None and self._place(model_id) is not None:
+            message = f"{model_id} lies on this server and has no revisions; leave revision out"
+            raise InvalidSpec(message, param="revision", code="revision_not_found")
         raise self._unknown(model_id)
 
-    def _local(self, model_id: str) -> Source | None:
+    def _place(self, model_id: str) -> tuple[Package | None, Path] | None:
+        """Return where a model lies on this machine, and the package that brought it."""
         for package in PACKAGES:
             folder = _package_folder(package)
             if model_id in package.ids and folder is not None:
-                return _from_package(package, folder)
+                return package, folder
         if not LOCAL_ID.fullmatch(model_id) or ".." in model_id:
             return None
         for root in self._model_dirs:
             folder = (root / model_id).resolve()
             if folder.is_relative_to(root.resolve()) and (folder / "config.json").is_file():
-                return _from_folder(model_id, folder)
+                return None, folder
         return None
 
+    def _local(self, model_id: str) -> Source | None:
+        place = self._place(model_id)
+        if place is None:
+            return None
+        package, folder = place
+        return _from_folder(model_id, folder) if package is None else _from_package(package, folder)
+
+    def _names(self) -> list[str]:
+        names = {package.ids[0] for package in PACKAGES if _package_folder(package) is not None}
+        for root in self._model_dirs:
+            found = [*root.glob("*/config.json"), *root.glob("*/*/config.json")]
+            names.update(str(path.parent.relative_to(root)) for path in found)
+        return sorted(name for name in names if self._place(name) is not None)
+
     def _unknown(self, model_id: str) -> InvalidSpec:
-        here = [package.ids[0] for package in PACKAGES if _package_folder(package) is not None]
-        here += [path.parent.name for r in self._model_dirs for path in r.glob("*/config.json")]
-        listed = ", ".join(sorted(set(here))) or "none is installed"
+        listed = ", ".join(self._names()) or "none is installed"
         hub = "Hub ids look like org/name" if self._hub else "the Hub is switched off"
         message = f"no base model {model_id!r}; on this server: {listed}; {hub}"
         return InvalidSpec(message, param="model", code="model_not_found")
@@ -140,30 +151,37 @@ def _package_folder(package: Package) -> Path | None:
 
 
 def _from_package(package: Package, folder: Path) -> Source:
-    weights = folder / "model.safetensors"
-    status = weights.stat()
-    digest = _digest(str(weights), status.st_size, status.st_mtime_ns)
+    digest = _weights_digest(folder, package.ids[0])
     if digest != package.sha256:
         message = (
             f"{package.ids[0]}: the weights in {package.module} are not the published ones "
             f"(sha256 {digest})"
         )
         raise UnsafeModel(message, param="model", code="wrong_weights")
-    config = check_model_folder(folder, package.ids[0])
-    return Source(package.ids[0], "package", folder, config, sha256=digest)
+    return Source(
+        package.ids[0], "package", folder, check_model_folder(folder, package.ids[0]), sha256=digest
+    )
 
 
 def _from_folder(model_id: str, folder: Path) -> Source:
     config = check_model_folder(folder, model_id)
-    weights = weight_files(folder, model_id)[0]
-    status = weights.stat()
-    digest = _digest(str(weights), status.st_size, status.st_mtime_ns)
-    return Source(model_id, "local", folder, config, sha256=digest)
+    return Source(model_id, "local", folder, config, sha256=_weights_digest(folder, model_id))
 
 
 def finished_source(model_id: str, folder: Path) -> Source:
     """Return a finished model of ours as a source."""
     return Source(model_id, "finished", folder, check_model_folder(folder, model_id))
+
+
+def _weights_digest(folder: Path, name: str) -> str:
+    """Return the SHA-256 of the weights; of several files, that of their digests in order."""
+    digests: list[str] = []
+    for path in weight_files(folder, name):
+        status = path.stat()
+        digests.append(_digest(str(path), status.st_size, status.st_mtime_ns))
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)
@@ -182,7 +200,7 @@ def _from_hub(model_id: str, revision: str | None) -> Source:
     try:
         commit = huggingface_hub.HfApi().model_info(model_id, revision=revision).sha
         folder = huggingface_hub.snapshot_download(
-            model_id, revision=commit, allow_patterns=HUB_FILES
+            model_id, revision=commit, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]
         )
     except errors.GatedRepoError:
         message = (
@@ -195,9 +213,14 @@ def _from_hub(model_id: str, revision: str | None) -> Source:
     except errors.RevisionNotFoundError:
         message = f"{model_id} has no revision {revision!r}"
         raise InvalidSpec(message, param="revision", code="model_not_found") from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:
+        # Which HTTP client the Hub's library uses changes with its version (httpx, then httpx2).
+        is_network = type(error).__module__.partition(".")[0].startswith("httpx")
+        if not is_network and not isinstance(error, errors.HfHubHTTPError | OSError):
+            raise
         message = f"the Hub cannot be reached for {model_id}: {type(error).__name__}"
         raise Unavailable(message, param="model", code="hub_unavailable") from error
     path = Path(folder)
     config = check_model_folder(path, model_id)
-    return Source(model_id, "hub", path, config, revision=commit)
+    digest = _weights_digest(path, model_id)
+    return Source(model_id, "hub", path, config, revision=commit, sha256=digest)

@@ -87,7 +87,7 @@ def check_safetensors(path: Path, name: str) -> None:
             raise _malformed(path, name, "the header length is not plausible")
         try:
             header = json.loads(file.read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _malformed(path, name, "the header is not JSON") from None
     if not isinstance(header, dict):
         raise _malformed(path, name, "the header is not an object")
@@ -96,8 +96,7 @@ def check_safetensors(path: Path, name: str) -> None:
         if tensor == "__metadata__":
             continue
         try:
-            start, end = entry["data_offsets"]
-            expected = DTYPE_BYTES[entry["dtype"]] * math.prod(entry["shape"])
+            start, end, expected = _span(entry)
         except (KeyError, TypeError, ValueError):
             raise _malformed(path, name, f"the entry of {tensor!r} is not valid") from None
         if not 0 <= start <= end <= size - 8 - length or end - start != expected:
@@ -106,6 +105,15 @@ def check_safetensors(path: Path, name: str) -> None:
     spans.sort()
     if any(first[1] > second[0] for first, second in pairwise(spans)):
         raise _malformed(path, name, "tensors overlap")
+
+
+def _span(entry: Any) -> tuple[int, int, int]:
+    """Return where a tensor begins and ends, and how many bytes it should have."""
+    start, end = entry["data_offsets"]
+    if any(type(number) is not int or number < 0 for number in (start, end, *entry["shape"])):
+        message = "sizes and offsets are whole numbers from 0"
+        raise ValueError(message)
+    return start, end, DTYPE_BYTES[entry["dtype"]] * math.prod(entry["shape"])
 
 
 def num_parameters(path: Path) -> int:
