@@ -66,6 +66,7 @@ class TinyJob:
         self.runtime: dict[str, Any] = {"evaluate_every": 5, "checkpoint_every": 3, "seed": 7}
         self.optimization = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, **optimization}
         self.runs = 0
+        self.drained: list[Event] = []  # what the last run that was drained had said
 
     def spec(self) -> dict[str, Any]:
         return {

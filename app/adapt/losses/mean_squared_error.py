@@ -25,4 +25,8 @@ class MeanSquaredError(Loss):
         if batch.target is None:
             message = "mean_squared_error needs targets"
             raise AssertionError(message)
-        return F.mse_loss(student.logits.squeeze(-1), batch.target)
+        predicted_B = student.logits.squeeze(-1)
+        if predicted_B.shape != batch.target.shape:  # torch would broadcast, and say so only
+            message = f"one number an example is needed, not {tuple(student.logits.shape)}"
+            raise ValueError(message)
+        return F.mse_loss(predicted_B, batch.target)
