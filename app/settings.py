@@ -22,7 +22,7 @@ LOCAL_HOME = Path(".attune")
 
 
 def _default_home() -> Path:
-    """`./.attune` where the quickstart made one, so that what follows finds its models; else `~/.attune`."""
+    """`./.attune` where the quickstart made one, so that its models are found; else `~/.attune`."""
     return LOCAL_HOME.absolute() if LOCAL_HOME.is_dir() else Path.home() / ".attune"
 
 

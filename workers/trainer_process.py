@@ -7,12 +7,12 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from typing import IO
 
 from pydantic import ValidationError
 
+from app.kit.process import python
 from app.telemetry import get_logger
 from workers.protocol import EVENT, Command, Event, LogEvent
 
@@ -27,7 +27,7 @@ class TrainerProcess:
         # argv list and no shell; no ATTUNE_ variable, because those hold the secrets.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ATTUNE_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.trainer"],
+            python("workers.trainer"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -104,7 +104,7 @@ class Task(Plugin, ABC):
     roles: ClassVar[tuple[Role, ...]]
     parameters: ClassVar[type[Parameters]]
 
-    # ---- data (torch-free)
+    # Data; free of torch.
     @abstractmethod
     def parse(
         self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
@@ -137,7 +137,7 @@ class Task(Plugin, ABC):
     ) -> list[Encoded]:
         """Tokenize the examples, cut to `max_length` tokens."""
 
-    # ---- training
+    # Training.
     @abstractmethod
     def network(self) -> Network:
         """Return the torch half; the one build seam."""
@@ -154,7 +154,7 @@ class Task(Plugin, ABC):
     def primary_metric(self) -> tuple[str, bool]:
         """Return the metric that picks the best checkpoint, and whether greater is better."""
 
-    # ---- prediction
+    # Prediction.
     @abstractmethod
     def parse_input(self, value: Any, index: int) -> Example:
         """Turn one element of a predict request's `inputs` into an example.
@@ -167,7 +167,7 @@ class Task(Plugin, ABC):
     def decode(self, scores: Scores, encoded: Encoded, parameters: Any) -> Any:
         """Turn the scores of one input into the answer that clients see."""
 
-    # ---- shared
+    # Shared by all tasks.
     def resolve_columns(
         self, found: Sequence[str], given: Mapping[str, str], filename: str
     ) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI from our own files, so that it works without the internet and under a strict policy."""
+"""`/docs`: Swagger UI from our own files: it needs no internet and obeys a strict policy."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class FineTune(BaseSpec):
     )
     task: AnyTask
     data: Data
-    method: AnyMethod = Field(default_factory=lambda: METHODS["full"]())
+    method: AnyMethod = Field(default_factory=METHODS["full"])
     transfer: Literal["parameters", "structure"] = Field(
         default="parameters", description="structure: the architecture only, with fresh weights."
     )

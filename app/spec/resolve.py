@@ -18,7 +18,8 @@ FEW_STEPS = 500  # Zhang et al. 2021 (arXiv 2006.05987): small sets need more st
 MAX_FEW_EPOCHS = 20
 EPOCHS = 3  # Devlin et al. 2019, A.3: 2 to 4
 WARMUP = 0.1  # Zhang et al. 2021; 0.06 to 0.1 is usual
-EVALUATIONS = 10
+MIN_EVALUATIONS = 10
+MAX_EVALUATIONS = 50
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
     )
     every = spec.runtime.evaluate_every
     if every == "auto":
-        every = max(1, min(math.ceil(count / batch_size), math.ceil(steps / EVALUATIONS)))
+        # Once an epoch, but often enough to pick a best one and not so often as to be the work.
+        every = min(math.ceil(count / batch_size), math.ceil(steps / MIN_EVALUATIONS))
+        every = max(1, every, math.ceil(steps / MAX_EVALUATIONS))
     checkpoint = spec.runtime.checkpoint_every
     runtime = spec.runtime.model_copy(
         update={

@@ -17,12 +17,14 @@ class Runtime(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: Annotated[int, Field(ge=1)] | Auto = Field(
-        default="auto", description="Optimizer steps; auto: once an epoch, at least ten times a run."
+        default="auto", description="Optimizer steps; auto: once an epoch, 10 to 50 times a run."
     )
     checkpoint_every: Annotated[int, Field(ge=1)] | Auto = Field(
         default="auto", description="Optimizer steps; auto: with each evaluation."
     )
-    keep_checkpoints: int = Field(default=2, ge=1, le=100, description="Newest kept, plus the best.")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, le=100, description="Newest kept, plus the best."
+    )
     max_runtime_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="The job fails when it is not done this long after its creation."
     )

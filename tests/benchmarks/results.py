@@ -1,0 +1,117 @@
+"""Fine-tune on published data sets over HTTP and print what came of it: `docs/results.md` repeated.
+
+    attune up --detach
+    python -m tests.benchmarks.results sst2 trec htl_zh
+
+The sets lie under `ATTUNE_TEST_DATA` (default `../shared/data`). The published evaluation set is given as
+`data.test` and plays no part in training or in choosing a checkpoint: that is done on rows held out of
+the training file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+DATA = Path(os.environ.get("ATTUNE_TEST_DATA", "../shared/data")) / "text_classification"
+# name: training file, evaluation file, header line to put before both, data options, optimization
+SETS: dict[str, tuple[str, str, str, dict[str, Any], dict[str, Any]]] = {
+    "sst2": ("sst2/train.tsv", "sst2/dev.tsv", "text\tlabel\n", {}, {}),
+    "trec": (
+        "trec/train.jsonl",
+        "trec/test.jsonl",
+        "",
+        {"split": {"validation": 0.05}},
+        {"epochs": 5},
+    ),
+    "htl_zh": (
+        "chnsenticorp_htl_zh/train.csv",
+        "chnsenticorp_htl_zh/test.csv",
+        "",
+        {"on_bad_rows": "skip"},
+        {"epochs": 5},
+    ),
+}
+
+
+def client(home: Path) -> httpx2.Client:
+    """Return a client of the server that `attune up` started on this home."""
+    credentials = json.loads((home / "credentials.json").read_text())
+    return httpx2.Client(
+        base_url=os.environ.get("ATTUNE_URL", credentials["url"]),
+        headers={"Authorization": f"Bearer {os.environ.get('ATTUNE_API_KEY', credentials['key'])}"},
+        timeout=120.0,
+    )
+
+
+def upload(http: httpx2.Client, path: Path, header: str) -> str:
+    """Upload a file, with a header line where the published one has none."""
+    content = header.encode() + path.read_bytes()
+    answer = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (path.name, content)})
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def run(http: httpx2.Client, name: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Run one job to its end and return it."""
+    train, test, header, data, optimization = SETS[name]
+    spec = {
+        "kind": "fine_tune",
+        "model": "all-MiniLM-L6-v2",
+        "task": "text-classification",
+        "data": {
+            "train": upload(http, DATA / train, header),
+            "test": upload(http, DATA / test, header),
+            **data,
+        },
+        "optimization": {**optimization, **overrides},
+        "runtime": {"seed": seed},
+        "suffix": name.replace("_", "-"),
+    }
+    answer = http.post("/v1/jobs", json=spec)
+    if answer.status_code != 201:  # noqa: PLR2004
+        sys.exit(answer.text)
+    job = answer.json()
+    while job["state"] in {"queued", "running"}:
+        time.sleep(2.0)
+        job = http.get(f"/v1/jobs/{job['id']}").json()
+    if job["state"] != "succeeded":
+        sys.exit(json.dumps(job["error"], indent=2))
+    return job
+
+
+def main() -> None:
+    """Run the named sets."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("sets", nargs="+", choices=sorted(SETS))
+    parser.add_argument("--home", type=Path, default=Path.home() / ".attune")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--optimization", type=json.loads, default={}, help="JSON, e.g. '{\"epochs\": 4}'")
+    arguments = parser.parse_args()
+    http = client(arguments.home)
+    for name in arguments.sets:
+        for seed in arguments.seeds:
+            job = run(http, name, seed, arguments.optimization)
+            evaluation = job["report"]["evaluation"]
+            resolved = job["resolved"]["optimization"]
+            print(
+                f"{name} seed {seed}: test accuracy {evaluation['test']['metrics']['accuracy']:.4f}, "
+                f"macro F1 {evaluation['test']['metrics']['f1_macro']:.4f}, "
+                f"validation {evaluation['validation']['metrics']['accuracy']:.4f}, "
+                f"majority {job['report']['baselines']['majority']['test']:.4f}; "
+                f"{resolved['epochs']} epochs, lr {resolved['learning_rate']}, "
+                f"length {resolved['max_length']}, best step {job['report']['best_step']} of "
+                f"{job['report']['steps']}, {job['finished_at'] - job['started_at']} s, {job['model_id']}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
