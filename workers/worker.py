@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-import app.tables  # noqa: F401 - every table, or foreign keys have nothing to point at
+from app import tables
 from app.errors import AttuneError
 from app.jobs import workers
 from app.jobs.lifecycle import Claim, claim_next
@@ -24,6 +24,8 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Naming the metadata imports every table; without it, foreign keys have nothing to point at.
+        self._metadata = tables.metadata
         self._database = Database(settings.resolved_database_url)
         self._layout = Layout(settings.store_dir)
         self._standby: TrainerProcess | None = None
