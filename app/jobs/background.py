@@ -8,15 +8,19 @@ import threading
 from collections.abc import Callable
 
 from app.errors import AttuneError
+from app.jobs.garbage import collect_garbage
 from app.jobs.relay import has_due, relay
 from app.jobs.sweep import sweep
+from app.kit.clock import monotonic
 from app.kit.db import Database
 from app.kit.ids import short_id
 from app.queue.port import JobQueue
 from app.settings import Settings
+from app.store.layout import Layout
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
+COLLECT_EVERY_S = 3600.0
 
 
 class Background:
@@ -28,6 +32,7 @@ class Background:
         self._queue = queue
         self._stopped = threading.Event()
         self._wake = threading.Event()
+        self._next_collection = monotonic() + COLLECT_EVERY_S
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{short_id()}"
         self._threads = [
             threading.Thread(target=self._run, args=(job, wait), name=name, daemon=True)
@@ -69,7 +74,10 @@ class Background:
             pass
 
     def _sweep(self) -> None:
-        sweep(self._database, self._settings, self._holder)
+        leads = sweep(self._database, self._settings, self._holder)
+        if leads and monotonic() >= self._next_collection:
+            self._next_collection = monotonic() + COLLECT_EVERY_S
+            collect_garbage(self._database, Layout(self._settings.store_dir))
 
     def _wait_for_hint(self) -> None:
         self._wake.wait(self._settings.relay_interval_s)

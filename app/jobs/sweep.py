@@ -41,11 +41,11 @@ def lead(session: Session, role: str, holder: str, ttl_s: float) -> bool:
     return taken is not None
 
 
-def sweep(database: Database, settings: Settings, holder: str) -> None:
-    """Do one round, if this replica leads."""
+def sweep(database: Database, settings: Settings, holder: str) -> bool:
+    """Do one round if this replica leads, and say whether it does."""
     with database.transaction() as session:
         if not lead(session, "sweep", holder, settings.sweep_interval_s * 3):
-            return
+            return False
     for job_id in _expired(database):
         with database.transaction() as session:
             take_back(session, job_id, settings)
@@ -55,6 +55,7 @@ def sweep(database: Database, settings: Settings, holder: str) -> None:
         prune_outbox(session, OUTBOX_KEPT_S)
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < db_now()))
     refresh_gauges(database)
+    return True
 
 
 def _expired(database: Database) -> list[str]:
