@@ -6,6 +6,7 @@ Imports torch only in a thread, and only when the first prediction comes.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -204,6 +205,8 @@ def parse_parameters(task: Task, parameters: dict[str, Any]) -> Any:
 
 
 def _load_model(ref: ModelRef) -> LoadedModel:
+    # Read when OpenMP loads. Threads that wait by spinning starve the event loop of its core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from app.serving.engine import load_model
 
     return load_model(ref)
