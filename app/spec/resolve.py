@@ -31,6 +31,7 @@ class Facts:
     model_max_length: int
     memory_bytes: int
     device: str
+    has_bf16: bool = True
 
 
 def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
@@ -76,7 +77,7 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
             "evaluate_every": every,
             "checkpoint_every": every if checkpoint == "auto" else checkpoint,
             "device": facts.device if spec.runtime.device == "auto" else spec.runtime.device,
-            "precision": _precision(facts.device)
+            "precision": _precision(facts)
             if spec.runtime.precision == "auto"
             else spec.runtime.precision,
         }
@@ -138,8 +139,11 @@ def _batch_tokens(facts: Facts) -> int:
     return 1 << (tokens.bit_length() - 1)
 
 
-def _precision(device: str) -> str:
-    return "bf16" if device.startswith("cuda") else "fp32"
+def _precision(facts: Facts) -> str:
+    """bf16 needs no loss scaling; GPUs before Ampere have fp16 only, and CPUs emulate both."""
+    if not facts.device.startswith("cuda"):
+        return "fp32"
+    return "bf16" if facts.has_bf16 else "fp16"
 
 
 def _number(value: int | str) -> int:

@@ -204,8 +204,9 @@ def test_optimizers_and_schedules(job, optimizer, schedule):
     assert finished.report["steps"] == 4
 
 
-def test_bf16_on_the_cpu(job):
-    job.runtime["precision"] = "bf16"
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_full_weights(job, precision):
+    job.runtime["precision"] = precision
     job.optimization["max_steps"] = 3
     finished, _ = run(job)
     stored = json.loads((finished.folder / "config.json").read_text())

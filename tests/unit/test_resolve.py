@@ -91,8 +91,9 @@ def test_token_budget_follows_memory_and_holds_the_longest_example():
     assert int(resolve(spec(), tight).optimization.max_batch_tokens) >= 4000
 
 
-def test_gpus_get_bf16():
+def test_gpus_get_half_precision():
     assert resolve(spec(), facts(device="cuda")).runtime.precision == "bf16"
+    assert resolve(spec(), facts(device="cuda", has_bf16=False)).runtime.precision == "fp16"
     assert resolve(spec(), facts()).runtime.precision == "fp32"
 
 

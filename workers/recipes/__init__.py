@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
+from app.errors import TrainingFailed
 from app.spec.fine_tune import FineTune
 from workers.protocol import Assignment, Event, FinishedEvent
 from workers.recipes.fine_tune import FineTuneRecipe
@@ -16,5 +19,17 @@ def run_recipe(
     emit: Callable[[Event], None],
     should_drain: Callable[[], bool],
 ) -> FinishedEvent:
-    """Run the recipe of a spec's kind."""
-    return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
+    """Run the recipe of a spec's kind.
+
+    Raises:
+        AttuneError: as the recipe says; `TrainingFailed` too when the GPU is too small for it.
+        Drained: asked to stop; a checkpoint has been saved.
+    """
+    try:
+        return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
+    except torch.cuda.OutOfMemoryError as error:
+        message = (
+            "the GPU's memory does not hold the model with its gradients and the optimizer's "
+            "state; choose a smaller model or optimization.max_length"
+        )
+        raise TrainingFailed(message, code="out_of_memory", param="model") from error

@@ -25,6 +25,7 @@ from workers.training.device import (
     choose_device,
     environment,
     free_memory_bytes,
+    has_bf16,
     make_deterministic,
     seed_step,
 )
@@ -179,6 +180,7 @@ class FineTuneRecipe:
             model_max_length=loaded.max_length,
             memory_bytes=free_memory_bytes(device),
             device=device.type,
+            has_bf16=has_bf16(device),
         )
         spec = self.spec.model_copy(update={"task": task})
         resolved = resolve(spec, facts)
@@ -188,10 +190,13 @@ class FineTuneRecipe:
             for name, items in examples.items()
             if name != "train"
         }
-        cut = sum(len(item) > length for item in full)
-        sets["train"] = task.encode(tokenizer, prepared.train, length) if cut else full
+        cut = [index for index, item in enumerate(full) if len(item) > length]
+        shorter = task.encode(tokenizer, [prepared.train[index] for index in cut], length)
+        for index, item in zip(cut, shorter, strict=True):
+            full[index] = item
+        sets["train"] = full
         if cut:
-            self.report.log(f"{cut} training texts are cut to {length} tokens")
+            self.report.log(f"{len(cut)} training texts are cut to {length} tokens")
         return resolved, sets
 
 

@@ -64,7 +64,7 @@ def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:
     return [total / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def check_objective(stage: Stage, encoded: Sequence[Encoded]) -> None:
     """Try losses that the spec names on two batches, before hours are spent on them.
 

@@ -54,6 +54,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype=dtype)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Say whether the device computes in bf16 itself; emulated, it is slower than fp32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def free_memory_bytes(device: torch.device) -> int:
     """Return what is free on the device that will train."""
     if device.type == "cuda":

@@ -48,7 +48,7 @@ class Stage:
         return outputs, torch.stack(terms).sum()
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what a network caches in it could not be trained on after
 def evaluate(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> Evaluation:
     """Run the network over a set; the loss is the mean over examples."""
     was_training = stage.network.training
