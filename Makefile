@@ -48,7 +48,7 @@ migrate: setup ## Bring the database to the newest schema
 
 .PHONY: test
 test: setup ## Run all tests on real servers that they start themselves (T=... narrows)
-	$(BIN)/python -m pytest -n 2 -p no:valkey $(T)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -p no:valkey $(T)
 
 .PHONY: check
 check: lint types arch ## Everything that reads the code and changes nothing
