@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.spec.fine_tune import FineTune
+from app.spec.runtime import Runtime
 
 GIB = 1024**3
 FEW_ROWS = 1_000
@@ -66,22 +67,6 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
         if given.warmup == "auto"
         else given.warmup
     )
-    every = spec.runtime.evaluate_every
-    if every == "auto":
-        # Once an epoch, but often enough to pick a best one and not so often as to be the work.
-        every = min(math.ceil(count / batch_size), math.ceil(steps / MIN_EVALUATIONS))
-        every = max(1, every, math.ceil(steps / MAX_EVALUATIONS))
-    checkpoint = spec.runtime.checkpoint_every
-    runtime = spec.runtime.model_copy(
-        update={
-            "evaluate_every": every,
-            "checkpoint_every": every if checkpoint == "auto" else checkpoint,
-            "device": facts.device if spec.runtime.device == "auto" else spec.runtime.device,
-            "precision": _precision(facts)
-            if spec.runtime.precision == "auto"
-            else spec.runtime.precision,
-        }
-    )
     optimization = given.model_copy(
         update={
             "max_length": length,
@@ -92,7 +77,26 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
             "warmup": warmup,
         }
     )
+    runtime = _runtime(spec, facts, steps, math.ceil(count / batch_size))
     return spec.model_copy(update={"optimization": optimization, "runtime": runtime})
+
+
+def _runtime(spec: FineTune, facts: Facts, steps: int, steps_per_epoch: int) -> Runtime:
+    given = spec.runtime
+    every = given.evaluate_every
+    if every == "auto":
+        # Once an epoch, but often enough to pick a best one and not so often as to be the work.
+        every = min(steps_per_epoch, math.ceil(steps / MIN_EVALUATIONS))
+        every = max(1, every, math.ceil(steps / MAX_EVALUATIONS))
+    checkpoint = given.checkpoint_every
+    return given.model_copy(
+        update={
+            "evaluate_every": every,
+            "checkpoint_every": every if checkpoint == "auto" else checkpoint,
+            "device": facts.device if given.device == "auto" else given.device,
+            "precision": _precision(facts) if given.precision == "auto" else given.precision,
+        }
+    )
 
 
 def estimate(resolved: FineTune, facts: Facts) -> dict[str, Any]:

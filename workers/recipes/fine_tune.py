@@ -80,26 +80,7 @@ class FineTuneRecipe:
         parameters = sum(p.numel() for p in network.parameters())
         report.phase(Phase.ENCODING)
         resolved, sets = self._encode(prepared, loaded, parameters, device)
-        network.to(device)
-        losses = make_losses(resolved, prepared.task, prepared.train)
-        stage = Stage(
-            task=prepared.task,
-            network=network,
-            losses=losses,
-            pad_id=_pad_id(loaded.tokenizer),
-            device=device,
-            precision=resolved.runtime.precision,
-        )
-        setup = Setup(
-            spec=resolved,
-            stage=stage,
-            train=sets["train"],
-            validation=sets["validation"],
-            folder=self.assignment.folder / "checkpoints",
-            checkpoints=self.assignment.checkpoints,
-        )
-        if self.spec.losses is not None:
-            check_objective(stage, setup.train)
+        setup = self._setup(resolved, prepared, loaded, network.to(device), sets)
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
         report.emit(
@@ -113,7 +94,7 @@ class FineTuneRecipe:
         state = loop.run()
         report.phase(Phase.EVALUATING)
         evaluations = {
-            name: evaluate(stage, sets[name], state.max_batch_tokens)
+            name: evaluate(setup.stage, sets[name], state.max_batch_tokens)
             for name in ("validation", "test")
             if sets[name]
         }
@@ -122,6 +103,29 @@ class FineTuneRecipe:
             self.assignment, setup, loaded, prepared, evaluations,
             summarize(state, prepared, evaluations),
         )  # fmt: skip
+
+    def _setup(
+        self, resolved: FineTune, prepared: Prepared, loaded: Loaded, network: torch.nn.Module,
+        sets: dict[str, list[Encoded]],
+    ) -> Setup:  # fmt: skip
+        stage = Stage(
+            task=prepared.task,
+            network=network,
+            losses=make_losses(resolved, prepared.task, prepared.train),
+            pad_id=_pad_id(loaded.tokenizer),
+            device=next(network.parameters()).device,
+            precision=resolved.runtime.precision,
+        )
+        if self.spec.losses is not None:
+            check_objective(stage, sets["train"])
+        return Setup(
+            spec=resolved,
+            stage=stage,
+            train=sets["train"],
+            validation=sets["validation"],
+            folder=self.assignment.folder / "checkpoints",
+            checkpoints=self.assignment.checkpoints,
+        )
 
     def _prepare(self) -> Prepared:
         data = self.spec.data
