@@ -110,11 +110,12 @@ def _validation_error(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise TypeError from error
     problems = [
-        {"param": _path(item["loc"]), "message": _plain(item), "type": item["type"]}
+        {"param": _path(item), "message": _plain(item), "type": item["type"]}
         for item in error.errors()
     ]
     first = problems[0]
-    message = f"{first['param']}: {first['message']}"
+    is_broken = first["type"] == "json_invalid"
+    message = first["message"] if is_broken else f"{first['param']}: {first['message']}"
     return respond(
         errors.InvalidRequest(message, param=first["param"], details={"problems": problems})
     )
@@ -127,9 +128,11 @@ def _plain(item: dict[str, Any]) -> str:
     return str(item["msg"])
 
 
-def _path(location: tuple[Any, ...]) -> str:
+def _path(item: dict[str, Any]) -> str:
     """Drop where the value came from: `body.data.train` is `data.train` to whoever wrote it."""
-    parts = [str(part) for part in location if part != "body"]
+    if item["type"] == "json_invalid":  # its location is a character
+        return "body"
+    parts = [str(part) for part in item["loc"] if part != "body"]
     return ".".join(parts) or "body"
 
 

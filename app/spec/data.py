@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from app.kit.schema import Frozen
 
-FileId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-z]{26}$")]
+FILE_ID = re.compile(r"^file-[0-9a-z]{26}$")
+
+
+def _file_id(value: str) -> str:
+    if not FILE_ID.fullmatch(value):
+        message = "not a file id (file-...); upload the file with POST /v1/files first"
+        raise PydanticCustomError("file_id", message)
+    return value
+
+
+FileId = Annotated[str, AfterValidator(_file_id)]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 

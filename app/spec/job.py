@@ -11,6 +11,12 @@ from app.errors import InvalidSpec
 from app.spec.fine_tune import FineTune
 
 JobSpec = Annotated[FineTune, Field(discriminator=None)]
+# pydantic's words where they would not tell a person what to do.
+PLAIN = {
+    "extra_forbidden": "unknown field",
+    "missing": "this field is needed",
+    "finite_number": "must be a finite number",
+}
 _ADAPTER: TypeAdapter[FineTune] = TypeAdapter(JobSpec)
 
 
@@ -31,6 +37,7 @@ def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:
     found: dict[str, dict[str, str]] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path = _path(item["loc"], value, item["type"])
+        item["msg"] = PLAIN.get(item["type"], item["msg"])
         if path in found:  # another member of a union: `"auto"` beside a number
             found[path]["message"] += f"; or: {item['msg']}"
         else:
