@@ -61,6 +61,8 @@ def check_job(
         model_max_length=_max_length(source),
         memory_bytes=psutil.virtual_memory().available,
         device="cpu",
+        num_embeddings=_embeddings(source),
+        cores=psutil.cpu_count(logical=False) or 1,
     )
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
@@ -103,6 +105,11 @@ def _parameters(source: Source | None, warnings: list[str]) -> int:
         )
         return 110_000_000
     return sum(num_parameters(path) for path in weight_files(source.folder, source.id))
+
+
+def _embeddings(source: Source | None) -> int:
+    config = {} if source is None else source.config
+    return int(config.get("vocab_size", 0)) * int(config.get("hidden_size", 0))
 
 
 def _max_length(source: Source | None) -> int:

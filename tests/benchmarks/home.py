@@ -8,8 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.auth.service import create_key, ensure_tenant
@@ -29,6 +29,7 @@ class Home:
     tenant_id: str
     key: str
     settings: Settings
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,7 +40,7 @@ class Home:
             # Compiled modules are cached on any other machine; a benchmark of starting wants them.
             if not name.startswith("ATTUNE_") and name != "PYTHONDONTWRITEBYTECODE"
         }
-        return kept | {"ATTUNE_HOME": str(self.path), "ATTUNE_HUB": "false"}
+        return kept | {"ATTUNE_HOME": str(self.path), "ATTUNE_HUB": "false", **self.extra}
 
 
 @contextlib.contextmanager

@@ -54,7 +54,9 @@ def client(home: Path) -> httpx2.Client:
 def upload(http: httpx2.Client, path: Path, header: str) -> str:
     """Upload a file, with a header line where the published one has none."""
     content = header.encode() + path.read_bytes()
-    answer = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (path.name, content)})
+    answer = http.post(
+        "/v1/files", data={"purpose": "fine-tune"}, files={"file": (path.name, content)}
+    )
     answer.raise_for_status()
     return str(answer.json()["id"])
 
@@ -76,7 +78,7 @@ def run(http: httpx2.Client, name: str, seed: int, overrides: dict[str, Any]) ->
         "suffix": name.replace("_", "-"),
     }
     answer = http.post("/v1/jobs", json=spec)
-    if answer.status_code != 201:  # noqa: PLR2004
+    if answer.status_code != 201:
         sys.exit(answer.text)
     job = answer.json()
     while job["state"] in {"queued", "running"}:
@@ -93,7 +95,9 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", choices=sorted(SETS))
     parser.add_argument("--home", type=Path, default=Path.home() / ".attune")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--optimization", type=json.loads, default={}, help="JSON, e.g. '{\"epochs\": 4}'")
+    parser.add_argument(
+        "--optimization", type=json.loads, default={}, help="JSON, e.g. '{\"epochs\": 4}'"
+    )
     arguments = parser.parse_args()
     http = client(arguments.home)
     for name in arguments.sets:

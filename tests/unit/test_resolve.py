@@ -104,12 +104,12 @@ def test_evaluation_once_an_epoch_and_ten_times_a_run():
 
 
 def test_the_estimate_counts_tokens_that_are_trained_on():
-    fact = facts(100, lengths=[50] * 100)
+    fact = facts(100, lengths=[50] * 100, num_embeddings=12_000_000, cores=2)
     resolved = resolve(spec({"epochs": 2, "batch_size": 10, "max_length": 32}), fact)
     cost = estimate(resolved, fact)
     assert cost["steps"] == 20
     assert cost["tokens"] == 2 * 100 * 32
-    assert cost["seconds"] == pytest.approx(6 * MINILM * 6400 / 4e10, abs=0.1)
+    assert cost["seconds"] == pytest.approx(6 * (MINILM - 12_000_000) * 6400 / 9e10, abs=0.1)
     capped = resolve(spec({"epochs": 2, "batch_size": 10, "max_steps": 5}), fact)
     assert estimate(capped, fact)["steps"] == 5
     assert estimate(capped, fact)["tokens"] == 5 * 10 * 50
