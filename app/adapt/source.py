@@ -110,8 +110,8 @@ class Sources:
     def _place(self, model_id: str) -> tuple[Package | None, Path] | None:
         """Return where a model lies on this machine, and the package that brought it."""
         for package in PACKAGES:
-            folder = _package_folder(package)
-            if model_id in package.ids and folder is not None:
+            folder = _package_folder(package) if model_id in package.ids else None
+            if folder is not None:
                 return package, folder
         if not LOCAL_ID.fullmatch(model_id) or ".." in model_id:
             return None

@@ -7,14 +7,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from fastapi import Depends, Request, Security
+from fastapi import Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 
 from app.auth import repository
 from app.auth.service import TOUCH_EVERY_S, Identity, authenticate
 from app.errors import Overloaded, PermissionDenied, Unauthenticated
-from app.http.state import get_services
+from app.http.state import services_of
 from app.kit.clock import monotonic
 
 CACHE_S = 5.0
@@ -75,43 +75,25 @@ class KeyCache:
             raise Overloaded(message, code="too_many_failures")
 
 
-def require(scope: str) -> Callable[..., Identity]:
-    """Return the dependency that lets a request with this scope through."""
+def require(scope: str) -> Callable[..., Awaitable[Identity]]:
+    """Return the dependency that lets a request with this scope through.
 
-    def dependency(request: Request) -> Identity:
-        identity = identify(request)
-        check_scope(identity, scope)
-        return identity
-
-    def documented(
-        identity: Identity = Depends(dependency), _: object = Security(_bearer)
-    ) -> Identity:
-        return identity
-
-    return documented
-
-
-def require_async(scope: str) -> Callable[..., Awaitable[Identity]]:
-    """Return `require` for hot `async def` routes: no thread for a key that was proven lately."""
+    It is async because FastAPI wakes a thread for one that is not, and a key that was proven lately needs
+    none: only the look-up of an unknown key goes to a thread.
+    """
 
     async def dependency(request: Request, _: object = Security(_bearer)) -> Identity:
-        cache: KeyCache = request.app.state.key_cache
-        identity = cache.get(_secret(request)) or await run_in_threadpool(identify, request)
-        check_scope(identity, scope)
+        identity = await identify(request)
+        if scope not in identity.scopes:
+            message = f"this API key lacks the scope {scope!r}"
+            raise PermissionDenied(message, details={"scopes": sorted(identity.scopes)})
         return identity
 
     return dependency
 
 
-def check_scope(identity: Identity, scope: str) -> None:
-    """Raise `PermissionDenied` unless the key has the scope."""
-    if scope not in identity.scopes:
-        message = f"this API key lacks the scope {scope!r}"
-        raise PermissionDenied(message, details={"scopes": sorted(identity.scopes)})
-
-
-def identify(request: Request) -> Identity:
-    """Return who is calling.
+async def identify(request: Request) -> Identity:
+    """Return who is calling; a FastAPI dependency for routes that need no scope.
 
     Raises:
         Unauthenticated: no key, or not a valid one.
@@ -119,12 +101,14 @@ def identify(request: Request) -> Identity:
     """
     secret = _secret(request)
     cache: KeyCache = request.app.state.key_cache
-    known = cache.get(secret)
-    if known is not None:
-        return known
+    return cache.get(secret) or await run_in_threadpool(_prove, secret, request)
+
+
+def _prove(secret: str, request: Request) -> Identity:
+    cache: KeyCache = request.app.state.key_cache
     client = request.client.host if request.client else "unknown"
     cache.check_failures(client)
-    services = get_services(request)
+    services = services_of(request)
     try:
         with services.database.read() as session:
             identity = authenticate(session, services.settings.pepper, secret)
@@ -150,6 +134,3 @@ def _secret(request: Request) -> str:
 
 def _fingerprint(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
-
-
-__all__ = ["Identity", "KeyCache", "check_scope", "identify", "require", "require_async"]

@@ -13,7 +13,7 @@ from app.auth.schemas import KeyIn, KeyOut, MeOut, NewKeyOut
 from app.auth.scopes import parse_scopes
 from app.auth.service import create_key
 from app.errors import PermissionDenied
-from app.http.pagination import Cursor, list_body
+from app.http.pagination import Paged, list_body
 from app.http.problem import error_responses
 from app.http.state import Services, get_services
 
@@ -21,7 +21,6 @@ router = APIRouter(prefix="/v1", tags=["keys"], responses=error_responses(400, 4
 
 Manager = Annotated[Identity, Depends(require("keys:manage"))]
 Shared = Annotated[Services, Depends(get_services)]
-Paged = Annotated[Cursor, Depends()]
 
 
 @router.get("/me")

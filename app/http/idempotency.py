@@ -16,7 +16,7 @@ from app.kit.canonical import canonical_json
 MAX_LENGTH = 255
 
 
-def idempotency_key(
+async def idempotency_key(
     value: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
 ) -> str | None:
     """Return the caller's key, None without one; a FastAPI dependency.

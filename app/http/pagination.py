@@ -6,18 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Depends, Query
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cursor:
-    """Where a page starts and how long it is; a FastAPI dependency."""
+    """Where a page starts and how long it is."""
 
-    after: Annotated[str | None, Query(max_length=255, description="Id of the last item seen.")] = (
-        None
-    )
-    limit: Annotated[int, Query(ge=1, le=100)] = 20
-    order: Annotated[Literal["asc", "desc"], Query()] = "desc"
+    after: str | None
+    limit: int
+    order: Literal["asc", "desc"]
+
+
+async def get_cursor(
+    after: Annotated[str | None, Query(max_length=255, description="Id of the last item seen.")]
+    = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Annotated[Literal["asc", "desc"], Query()] = "desc",
+) -> Cursor:  # fmt: skip
+    """Read the cursor from the query; a FastAPI dependency."""
+    return Cursor(after, limit, order)
+
+
+Paged = Annotated[Cursor, Depends(get_cursor)]
 
 
 def list_body(data: Sequence[Any], has_more: bool) -> dict[str, Any]:

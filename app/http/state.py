@@ -24,7 +24,12 @@ class Services:
     predictor: Any | None = None
 
 
-def get_services(request: Request) -> Services:
-    """Return the application's services; a FastAPI dependency."""
+def services_of(request: Request) -> Services:
+    """Return the application's services."""
     services: Services = request.app.state.services
     return services
+
+
+async def get_services(request: Request) -> Services:
+    """Return the services as a FastAPI dependency, async so that no thread is woken for it."""
+    return services_of(request)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from app.errors import AttuneError
 from app.jobs.garbage import collect_garbage
-from app.jobs.relay import has_due, relay
+from app.jobs.relay import BATCH, has_due, relay
 from app.jobs.sweep import sweep
 from app.kit.clock import monotonic
 from app.kit.db import Database
@@ -21,6 +21,9 @@ from app.telemetry import get_logger
 
 log = get_logger(__name__)
 COLLECT_EVERY_S = 3600.0
+GATHER_S = (
+    0.2  # between rounds of the relay, so that the jobs of a burst share its two transactions
+)
 
 
 class Background:
@@ -70,7 +73,8 @@ class Background:
             wait()
 
     def _relay(self) -> None:
-        while has_due(self._database) and relay(self._database, self._queue):
+        # Only a full batch is followed at once: what came in meanwhile waits for the next round.
+        while has_due(self._database) and relay(self._database, self._queue) == BATCH:
             pass
 
     def _sweep(self) -> None:
@@ -80,6 +84,7 @@ class Background:
             collect_garbage(self._database, Layout(self._settings.store_dir))
 
     def _wait_for_hint(self) -> None:
+        self._stopped.wait(GATHER_S)
         self._wake.wait(self._settings.relay_interval_s)
         self._wake.clear()
 

@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse
 from app.auth.dependencies import Identity, require
 from app.errors import InvalidRequest
 from app.http.idempotency import idempotency_key, request_fingerprint
-from app.http.pagination import Cursor, list_body
+from app.http.pagination import Paged, list_body
 from app.http.problem import error_responses
 from app.http.state import Services, get_services
 from app.jobs.check import check_job
@@ -29,7 +29,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=error_responses(4
 Reader = Annotated[Identity, Depends(require("jobs:read"))]
 Writer = Annotated[Identity, Depends(require("jobs:write"))]
 Shared = Annotated[Services, Depends(get_services)]
-Paged = Annotated[Cursor, Depends()]
 
 # The spec is documented as the model it is, but parsed by `parse_spec`, whose errors name plain paths.
 SpecBody = Annotated[dict[str, Any], Body(description="A job spec; see the FineTune schema.")]
@@ -48,13 +47,13 @@ def create_job(
     key: Annotated[str | None, Depends(idempotency_key)] = None,
 ) -> JobOut:  # fmt: skip
     """Accept a job and queue it. With `Idempotency-Key`, a repeated request returns the first job."""
+    spec = parse_spec(body)  # before the transaction: SQLite has one writer at a time
     idempotency = None
     if key is not None:
         idempotency = Idempotency(key, request_fingerprint("POST", request.url.path, body))
     with services.database.transaction() as session:
         service = JobService(session, identity.tenant_id, services.settings)
-        submitted = service.submit(body, idempotency)
-        position = service.jobs.queue_position(submitted.job)
+        submitted = service.submit(spec, idempotency)
         wake = getattr(request.app.state, "wake_relay", None)
         if wake is not None:
             after_commit(session, wake)
@@ -62,7 +61,7 @@ def create_job(
         response.headers["Idempotent-Replayed"] = "true"
     else:
         JOBS_SUBMITTED.labels(kind=submitted.job.kind).inc()
-    return JobOut.of(submitted.job, position)
+    return JobOut.of(submitted.job, submitted.queue_position)
 
 
 @router.post("/check", openapi_extra=SPEC_SCHEMA)
@@ -99,9 +98,7 @@ def list_jobs(
 def get_job(job_id: str, identity: Reader, services: Shared) -> JobOut:
     """Return one job with its state, phase, progress and, in the end, its report and model."""
     with services.database.read() as session:
-        jobs = JobRepository(session, identity.tenant_id)
-        job = jobs.get(job_id)
-        return JobOut.of(job, jobs.queue_position(job))
+        return JobOut.of(*JobRepository(session, identity.tenant_id).get_placed(job_id))
 
 
 @router.post("/{job_id}/cancel", responses=error_responses(409))

@@ -27,9 +27,9 @@ def _read(
     with database.read() as session:
         jobs = JobRepository(session, tenant_id)
         # The job first: a terminal state seen here has its event in the page that is read next.
-        job = jobs.get(job_id)
+        job, position = jobs.get_placed(job_id)
         events = [EventOut.of(event) for event in jobs.events(job_id, after=after, limit=PAGE)]
-        out = JobOut.of(job, jobs.queue_position(job))
+        out = JobOut.of(job, position)
     is_over = job.state in TERMINAL and len(events) < PAGE
     return events, out, is_over
 

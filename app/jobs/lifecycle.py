@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from app.errors import LeaseLost
 from app.jobs.state import HELD, State, is_legal
-from app.jobs.tables import IdempotencyKey, Job, JobEvent, Outbox, Run
+from app.jobs.tables import IS_QUEUED, IdempotencyKey, Job, JobEvent, Outbox, Run
 from app.kit.db import database_now, db_now
 from app.kit.ids import new_id
 
+_INSERT_EVENT = insert(JobEvent.__table__)  # pyright: ignore[reportArgumentType] - it is a Table
+_INSERT_HINT = insert(Outbox.__table__)  # pyright: ignore[reportArgumentType]
 HELD_STATES = tuple(sorted(HELD))
 
 
@@ -106,17 +108,30 @@ def move(  # noqa: PLR0913 - one transition has this many parts, and callers nam
 
 def accept(session: Session, job: Job) -> None:
     """T0: insert the job with its first event and the hint, all in the caller's transaction."""
+    job.last_seq = 1
     session.add(job)
     session.flush()
-    add_event(session, job.id, "state", "Job accepted", data={"state": State.QUEUED})
-    add_hint(session, job.id)
-    session.refresh(job)
+    # Plain inserts: the busiest write of the API has no use for the rows as objects.
+    session.execute(
+        _INSERT_EVENT,
+        {
+            "job_id": job.id,
+            "seq": 1,
+            "tenant_id": job.tenant_id,
+            "created_at": job.created_at,
+            "type": "state",
+            "level": "info",
+            "message": "Job accepted",
+            "lease_epoch": 0,
+            "data": {"state": State.QUEUED},
+        },
+    )
+    session.execute(_INSERT_HINT, _hint(job.id, job.created_at, job.run_after))
 
 
 def reserve_key(session: Session, row: IdempotencyKey) -> bool:
     """Insert an idempotency key; False when it exists, after waiting for a writer in flight."""
-    insert = upsert(session)
-    statement = insert(IdempotencyKey).values(
+    statement = upsert(session)(IdempotencyKey).values(
         tenant_id=row.tenant_id,
         key=row.key,
         request_sha256=row.request_sha256,
@@ -145,7 +160,7 @@ def claim_next(session: Session, worker: str, ttl_s: float) -> Claim | None:
     oldest = (
         select(Job.id)
         .where(
-            Job.state == State.QUEUED,
+            IS_QUEUED,
             Job.run_after <= db_now(),
             Job.cancel_requested_at.is_(None),
         )
@@ -340,8 +355,17 @@ def cancelled(session: Session, claim: Claim) -> None:
 def add_hint(session: Session, job_id: str, *, delay_s: float = 0.0) -> None:
     """Write the outbox row that makes the relay tell the broker."""
     now = database_now(session)
-    session.add(Outbox(kind="dispatch", job_id=job_id, created_at=now, available_at=now + delay_s))
-    session.flush()
+    session.execute(_INSERT_HINT, _hint(job_id, now, now + delay_s))
+
+
+def _hint(job_id: str, created_at: float, available_at: float) -> dict[str, Any]:
+    return {
+        "kind": "dispatch",
+        "job_id": job_id,
+        "created_at": created_at,
+        "available_at": available_at,
+        "attempts": 0,
+    }
 
 
 def prune_outbox(session: Session, older_than_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.adapt.source import Sources
 from app.errors import Conflict, InvalidSpec, KeyReused, NotFound, Overloaded
@@ -18,7 +18,6 @@ from app.kit.ids import new_id
 from app.models.repository import ModelRepository
 from app.settings import Settings
 from app.spec.fine_tune import FineTune
-from app.spec.job import parse_spec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,9 +33,10 @@ class Idempotency:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The job, and whether it is an earlier answer to the same key."""
+    """The job, its place in the queue, and whether it is an earlier answer to the same key."""
 
     job: Job
+    queue_position: int | None
     is_replay: bool = False
 
 
@@ -49,11 +49,11 @@ class JobService:
         self.settings = settings
         self.jobs = JobRepository(session, tenant_id)
 
-    def submit(self, body: dict[str, Any], idempotency: Idempotency | None = None) -> Submitted:
+    def submit(self, spec: FineTune, idempotency: Idempotency | None = None) -> Submitted:
         """Accept a job: row, first event and outbox row, all or nothing.
 
         Raises:
-            InvalidSpec: unknown or wrong fields, files, columns or models; `param` names the first.
+            InvalidSpec: unknown files, columns or models; `param` names the first.
             Overloaded: the tenant has too many unfinished jobs.
             KeyReused: the idempotency key came with another request before.
         """
@@ -61,13 +61,13 @@ class JobService:
         if idempotency is not None:
             earlier = self._replay(idempotency, job_id)
             if earlier is not None:
-                return Submitted(earlier, is_replay=True)
-        spec = parse_spec(body)
+                return Submitted(*earlier, is_replay=True)
         self.check_references(spec)
-        if self.jobs.count_unfinished() >= self.settings.max_queued_jobs:
+        backlog = self.jobs.backlog()
+        if backlog.unfinished >= self.settings.max_queued_jobs:
             message = f"this tenant has {self.settings.max_queued_jobs} unfinished jobs, the limit"
             raise Overloaded(message, code="too_many_jobs")
-        now = database_now(self.session)
+        now = backlog.now
         limit_s = spec.runtime.max_runtime_s
         stored = spec.model_dump(mode="json")
         job = Job(
@@ -82,7 +82,7 @@ class JobService:
             deadline_at=None if limit_s is None else now + limit_s,
         )
         lifecycle.accept(self.session, job)
-        return Submitted(job)
+        return Submitted(job, backlog.queued)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; one that is cancelled or being cancelled stays so.
@@ -125,7 +125,7 @@ class JobService:
             message = f"model: no finished model {spec.model!r}; GET /v1/models lists them"
             raise InvalidSpec(message, param="model", code="model_not_found") from None
 
-    def _replay(self, idempotency: Idempotency, job_id: str) -> Job | None:
+    def _replay(self, idempotency: Idempotency, job_id: str) -> tuple[Job, int | None] | None:
         row = IdempotencyKey(
             tenant_id=self.tenant_id,
             key=idempotency.key,
@@ -142,7 +142,7 @@ class JobService:
         if earlier.request_sha256 != idempotency.request_sha256:
             message = f"Idempotency-Key {idempotency.key!r} came with another request before"
             raise KeyReused(message, param="Idempotency-Key")
-        return self.jobs.get(earlier.resource_id)
+        return self.jobs.get_placed(earlier.resource_id)
 
 
 def file_in_use(session: Session, tenant_id: str, file_id: str) -> bool:

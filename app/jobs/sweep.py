@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.errors import AttuneError
 from app.jobs.lifecycle import add_hint, move, prune_outbox
 from app.jobs.state import State
-from app.jobs.tables import IdempotencyKey, Job, Leader, Outbox, Run
+from app.jobs.tables import IS_HELD, IS_QUEUED, IdempotencyKey, Job, Leader, Outbox, Run
 from app.kit.db import Database, db_now
 from app.settings import Settings
 from app.telemetry import JOBS_IN_STATE, LEASES_EXPIRED, OUTBOX_PENDING, get_logger
@@ -62,7 +62,7 @@ def _expired(database: Database) -> list[str]:
     query = (
         select(Job.id)
         .where(
-            Job.state.in_((State.RUNNING, State.CANCELLING)),
+            IS_HELD,
             Job.lease_expires_at < db_now(),
         )
         .limit(BATCH)
@@ -114,7 +114,7 @@ def take_back(session: Session, job_id: str, settings: Settings) -> None:
 def fail_late(session: Session) -> None:
     """T9 for jobs that nobody runs: a deadline that passes in the queue is said, not waited for."""
     late = session.scalars(
-        select(Job.id).where(Job.state == State.QUEUED, Job.deadline_at < db_now()).limit(BATCH)
+        select(Job.id).where(IS_QUEUED, Job.deadline_at < db_now()).limit(BATCH)
     ).all()
     for job_id in late:
         message = "the job was not done within runtime.max_runtime_s"
@@ -133,7 +133,7 @@ def redispatch(session: Session, settings: Settings) -> None:
     waiting = session.scalars(
         select(Job.id)
         .where(
-            Job.state == State.QUEUED,
+            IS_QUEUED,
             Job.run_after < db_now() - settings.redispatch_after_s,
             or_(
                 Job.dispatched_at.is_(None),

@@ -25,6 +25,12 @@ from app.kit.db import Base
 
 Id = String(40)
 
+# Literals, not parameters: a database uses a partial index only for a condition that it can read in the
+# statement (https://www.sqlite.org/partialindex.html, section 3).
+IS_QUEUED = text("jobs.state = 'queued'")
+IS_HELD = text("jobs.state IN ('running', 'cancelling')")
+IS_UNFINISHED = text("jobs.state IN ('queued', 'running', 'cancelling')")
+
 
 class Job(Base):
     """What a user asked for, and where it stands. `lease_epoch` only ever grows: it fences writes."""
@@ -32,11 +38,14 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index(None, "tenant_id", "created_at"),
-        Index("ix_jobs_claimable", "run_after", sqlite_where=text("state = 'queued'"),
+        Index("ix_jobs_claimable", "created_at", "id", sqlite_where=text("state = 'queued'"),
               postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_held", "lease_expires_at",
               sqlite_where=text("state IN ('running', 'cancelling')"),
               postgresql_where=text("state IN ('running', 'cancelling')")),
+        Index("ix_jobs_unfinished", "tenant_id", "state",
+              sqlite_where=text("state IN ('queued', 'running', 'cancelling')"),
+              postgresql_where=text("state IN ('queued', 'running', 'cancelling')")),
     )  # fmt: skip
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)

@@ -47,9 +47,12 @@ class Repository(Generic[T]):
         table: Any = self.table
         row = self.session.scalar(self.scoped().where(table.id == row_id))
         if row is None:
-            message = f"no {self.noun} {row_id!r}"
-            raise NotFound(message, param="id")
+            raise self.missing(row_id)
         return row
+
+    def missing(self, row_id: str) -> NotFound:
+        """Return the error for a row that is not there, or not this tenant's."""
+        return NotFound(f"no {self.noun} {row_id!r}", param="id")
 
     def page(
         self,

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from app.adapt.source import Sources
 from app.auth.dependencies import Identity, require
 from app.errors import InvalidRequest, NotFound
-from app.http.pagination import Cursor, list_body
+from app.http.pagination import Paged, list_body
 from app.http.problem import error_responses
 from app.http.state import Services, get_services
 from app.models import service
@@ -29,7 +29,6 @@ router = APIRouter(prefix="/v1", tags=["models"], responses=error_responses(400,
 Reader = Annotated[Identity, Depends(require("models:read"))]
 Writer = Annotated[Identity, Depends(require("models:write"))]
 Shared = Annotated[Services, Depends(get_services)]
-Paged = Annotated[Cursor, Depends()]
 MARKDOWN = "text/markdown"
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic_core import to_json
 
-from app.auth.dependencies import Identity, require_async
+from app.auth.dependencies import Identity, require
 from app.http.problem import error_responses
-from app.http.state import get_services
+from app.http.state import services_of
 from app.serving.predictor import ModelRef, Prediction
 from app.serving.schemas import PredictIn, PredictOut, parse_predict
 from app.serving.service import predict
@@ -19,7 +19,7 @@ router = APIRouter(
     prefix="/v1", tags=["predictions"], responses=error_responses(400, 401, 403, 404, 409, 429, 503)
 )
 
-Caller = Annotated[Identity, Depends(require_async("predict"))]
+Caller = Annotated[Identity, Depends(require("predict"))]
 CLIENT_GONE = 499  # nobody reads it; it is for the access log
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -38,7 +38,7 @@ BODY: dict[str, Any] = {
 async def predict_with_model(model_id: str, request: Request, identity: Caller) -> Response:
     """Answer one input or a list of up to 1000 with a finished model."""
     body = parse_predict(await request.body())
-    services = get_services(request)
+    services = services_of(request)
     work = asyncio.ensure_future(
         predict(services, identity.tenant_id, model_id, body.as_list, body.parameters)
     )

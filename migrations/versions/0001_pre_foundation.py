@@ -185,7 +185,7 @@ def _create_tables() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(
             "ix_jobs_claimable",
-            ["run_after"],
+            ["created_at", "id"],
             unique=False,
             sqlite_where=sa.text("state = 'queued'"),
             postgresql_where=sa.text("state = 'queued'"),
@@ -196,6 +196,13 @@ def _create_tables() -> None:
             unique=False,
             sqlite_where=sa.text("state IN ('running', 'cancelling')"),
             postgresql_where=sa.text("state IN ('running', 'cancelling')"),
+        )
+        batch_op.create_index(
+            "ix_jobs_unfinished",
+            ["tenant_id", "state"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('queued', 'running', 'cancelling')"),
+            postgresql_where=sa.text("state IN ('queued', 'running', 'cancelling')"),
         )
         batch_op.create_index(
             batch_op.f("ix_jobs_tenant_id_created_at"), ["tenant_id", "created_at"], unique=False
@@ -325,6 +332,11 @@ def downgrade() -> None:
     op.drop_table("models")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_jobs_tenant_id_created_at"))
+        batch_op.drop_index(
+            "ix_jobs_unfinished",
+            sqlite_where=sa.text("state IN ('queued', 'running', 'cancelling')"),
+            postgresql_where=sa.text("state IN ('queued', 'running', 'cancelling')"),
+        )
         batch_op.drop_index(
             "ix_jobs_held",
             sqlite_where=sa.text("state IN ('running', 'cancelling')"),
