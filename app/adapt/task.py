@@ -167,6 +167,17 @@ class Task(Plugin, ABC):
     def decode(self, scores: Scores, encoded: Encoded, parameters: Any) -> Any:
         """Turn the scores of one input into the answer that clients see."""
 
+    def check_summary(
+        self, columns: Mapping[str, str], summary: Sequence[Mapping[str, Any]], filename: str
+    ) -> None:
+        """Refuse at submission what the summary of the training file shows already; `fit` has the last word.
+
+        `summary` is the `columns` of the file's summary: name, kind, distinct values with their counts.
+
+        Raises:
+            InvalidData: the data cannot train this task.
+        """
+
     # Shared by all tasks.
     def resolve_columns(
         self, found: Sequence[str], given: Mapping[str, str], filename: str

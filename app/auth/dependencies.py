@@ -92,7 +92,7 @@ def require(scope: str) -> Callable[..., Awaitable[Identity]]:
     return dependency
 
 
-async def identify(request: Request) -> Identity:
+async def identify(request: Request, _: object = Security(_bearer)) -> Identity:
     """Return who is calling; a FastAPI dependency for routes that need no scope.
 
     Raises:

@@ -111,8 +111,11 @@ class JobService:
             except NotFound:
                 message = f"data.{field}: no file {file_id!r}; upload it with POST /v1/files"
                 raise InvalidSpec(message, param=f"data.{field}", code="file_not_found") from None
-            found = [column["name"] for column in (file.summary or {}).get("columns", [])]
-            spec.task.resolve_columns(found, spec.data.columns, file.filename)
+            summary = (file.summary or {}).get("columns", [])
+            found = [column["name"] for column in summary]
+            columns = spec.task.resolve_columns(found, spec.data.columns, file.filename)
+            if field == "train":
+                spec.task.check_summary(columns, summary, file.filename)
         self._check_model(spec)
 
     def _check_model(self, spec: FineTune) -> None:

@@ -112,6 +112,15 @@ class TextClassification(Task):
         """Tokenize texts or pairs; the longer one of a pair is cut first."""
         return data.encode(tokenizer, examples, max_length, self.fitted_problem, self.labels or [])
 
+    def check_summary(
+        self, columns: Mapping[str, str], summary: Sequence[Mapping[str, Any]], filename: str
+    ) -> None:
+        """Refuse a label column of one value."""
+        column = next(item for item in summary if item["name"] == columns["label"])
+        is_plain = column["kind"] not in {"list", "number"}  # lists name several, fractions none
+        if self.problem in {"auto", "single_label"} and is_plain and column["distinct"] == 1:
+            raise data.too_few_labels([column["top"][0]["value"]], filename)
+
     def network(self) -> Network:
         """Return the torch half."""
         from app.adapt.tasks.text_classification.model import ClassificationNetwork

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.adapt.outputs import Encoded
@@ -116,6 +116,14 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def too_few_labels(found: Collection[str], filename: str) -> InvalidData:
+    """Return the error for data that cannot tell anything apart."""
+    only = f"only the label {next(iter(found))!r}" if found else "no label"
+    message = f"{filename} has {only}; a classifier needs at least two"
+    return InvalidData(message, param="data.train", code="one_label",
+                       details={"file": filename, "labels": sorted(found)})  # fmt: skip
+
+
 def fit_labels(
     examples: Sequence[Example], problem: str, given: list[str] | None, filename: str
 ) -> list[str] | None:
@@ -132,10 +140,7 @@ def fit_labels(
         return None
     found = {label for example in examples for label in labels_of(example.target)}
     if len(found) < 2:  # noqa: PLR2004
-        only = f"only the label {next(iter(found))!r}" if found else "no label"
-        message = f"{filename} has {only}; a classifier needs at least two"
-        raise InvalidData(message, param="data.train", code="one_label",
-                          details={"file": filename, "labels": sorted(found)})  # fmt: skip
+        raise too_few_labels(found, filename)
     if given is not None:
         return given
     if len(found) > MAX_LABELS or (
