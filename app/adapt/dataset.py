@@ -254,7 +254,8 @@ def _report(
             rows -= len(sets["validation"])
         described = task.report(rows, examples)
         report[name] = asdict(described)
-        warnings += [f"{name}: {text}" for text in described.warnings]
+        if name == "train":  # advice is about what is learned from; the report has the others' too
+            warnings += [f"{name}: {text}" for text in described.warnings]
     train = {_inputs(example) for example in sets["train"]}
     for name in ("validation", "test"):
         leaked = sum(_inputs(example) in train for example in sets.get(name, []))

@@ -170,7 +170,7 @@ class Task(Plugin, ABC):
     def check_summary(
         self, columns: Mapping[str, str], summary: Sequence[Mapping[str, Any]], filename: str
     ) -> None:
-        """Refuse at submission what the summary of the training file shows already; `fit` has the last word.
+        """Refuse at submission what the summary of the training file shows; `fit` has the last word.
 
         `summary` is the `columns` of the file's summary: name, kind, distinct values with their counts.
 

@@ -132,8 +132,7 @@ def _path(item: dict[str, Any]) -> str:
     """Drop where the value came from: `body.data.train` is `data.train` to whoever wrote it."""
     if item["type"] == "json_invalid":  # its location is a character
         return "body"
-    parts = [str(part) for part in item["loc"] if part != "body"]
-    return ".".join(parts) or "body"
+    return ".".join(str(part) for part in item["loc"][1:]) or "body"
 
 
 def _http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -231,7 +231,12 @@ def test_references_to_another_tenants_things_are_unknown(house: House):
 
 def test_the_owner_gets_everything_done(house: House):
     """Last, because it ends with deleting: every listed route works when called rightly."""
-    order = sorted(GUARDED, key=lambda route: (route[0] == "DELETE", "cancel" not in route[1]))
-    for route in order:
+    deletes = [route for route in GUARDED if route[0] == "DELETE"]
+    for route in [route for route in GUARDED if route not in deletes]:
+        answer = house.call(route, house.owner)
+        assert answer.status_code < 300, f"{route}: {answer.text}"
+    for job in house.call(("GET", "/v1/jobs"), house.owner).json()["data"]:
+        house.api.client.post(f"/v1/jobs/{job['id']}/cancel")
+    for route in deletes:
         answer = house.call(route, house.owner)
         assert answer.status_code < 300, f"{route}: {answer.text}"

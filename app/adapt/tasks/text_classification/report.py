@@ -55,7 +55,8 @@ def _label_warnings(counts: Counter[str]) -> list[str]:
     scarce = [label for label, count in counts.items() if count < FEW_ROWS]
     if scarce:
         listed = ", ".join(repr(label) for label in sorted(scarce)[:SHOWN])
-        warnings.append(f"{len(scarce)} labels have fewer than {FEW_ROWS} rows: {listed}")
+        more = f" and {len(scarce) - SHOWN} more" if len(scarce) > SHOWN else ""
+        warnings.append(f"labels with fewer than {FEW_ROWS} rows: {listed}{more}")
     twins: dict[str, list[str]] = {}
     for label in counts:
         twins.setdefault(" ".join(label.lower().split()), []).append(label)

@@ -1,0 +1,20 @@
+"""Published data sets that tests and benchmarks read where they lie; they are not part of the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = Path(
+    os.environ.get("ATTUNE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+
+
+def published(name: str) -> Path:
+    """Return the folder of a data set; without it the test is skipped, and says so."""
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not under ATTUNE_TEST_DATA ({DATA})")
+    return folder
