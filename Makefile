@@ -72,7 +72,8 @@ ci: check test ## What .ci/run runs
 
 .PHONY: bench
 bench: setup ## Measure speed and memory; prints tables, asserts nothing
-	$(BIN)/python -m pytest -s -p no:xdist --timeout 1800 -o 'python_files=bench_*.py test_*.py' tests/benchmarks
+	for name in startup control_plane first_step predict trainer_vs_hf; do \
+	  echo "== $$name"; $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 ##@ Change
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+import pytest
+
 PG_USER = "postgres"
 
 
@@ -22,6 +24,19 @@ def postgres_binaries() -> Path | None:
     if on_path is not None:
         found.append(Path(on_path))
     return found[-1].parent if found else None
+
+
+# Parameters for fixtures whose tests must hold on both databases.
+DATABASES = [
+    "sqlite",
+    pytest.param(
+        "postgresql",
+        marks=[
+            pytest.mark.postgres,
+            pytest.mark.skipif(postgres_binaries() is None, reason="no PostgreSQL server here"),
+        ],
+    ),
+]
 
 
 @contextlib.contextmanager

@@ -193,7 +193,7 @@ def delete(session: Session, tenant_id: str, file_id: str, in_use: InUse) -> Fil
         Conflict: an unfinished job needs it.
     """
     files = FileRepository(session, tenant_id)
-    file = files.get(file_id)
+    file = files.get(file_id, lock="exclusive")
     if in_use(session, tenant_id, file_id):
         message = f"an unfinished job needs {file_id}; cancel it or wait for its end"
         raise Conflict(message, code="file_in_use")

@@ -107,7 +107,7 @@ class JobService:
             if file_id is None:
                 continue
             try:
-                file = files.get(file_id)
+                file = files.get(file_id, lock="shared")
             except NotFound:
                 message = f"data.{field}: no file {file_id!r}; upload it with POST /v1/files"
                 raise InvalidSpec(message, param=f"data.{field}", code="file_not_found") from None
@@ -123,7 +123,7 @@ class JobService:
             Sources(self.settings.model_dirs, hub=self.settings.hub).check_name(spec.model)
             return
         try:
-            ModelRepository(self.session, self.tenant_id).get(spec.model)
+            ModelRepository(self.session, self.tenant_id).get(spec.model, lock="shared")
         except NotFound:
             message = f"model: no finished model {spec.model!r}; GET /v1/models lists them"
             raise InvalidSpec(message, param="model", code="model_not_found") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from app.errors import InvalidRequest, NotFound
 from app.kit.db import Base
 
 T = TypeVar("T", bound=Base)
+Lock = Literal["shared", "exclusive"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,20 @@ class Repository(Generic[T]):
         table: Any = self.table
         return select(self.table).where(table.tenant_id == self.tenant_id)
 
-    def get(self, row_id: str) -> T:
-        """Return one row.
+    def get(self, row_id: str, *, lock: Lock | None = None) -> T:
+        """Return one row, locked until the transaction ends when asked.
+
+        Who relies on a row takes it shared, who deletes it takes it exclusive: so that the one waits for
+        the other on PostgreSQL. SQLite has one writer at a time anyway.
 
         Raises:
             NotFound: no such row, or another tenant's: the two must look alike.
         """
         table: Any = self.table
-        row = self.session.scalar(self.scoped().where(table.id == row_id))
+        query = self.scoped().where(table.id == row_id)
+        if lock is not None:
+            query = query.with_for_update(read=lock == "shared")
+        row = self.session.scalar(query)
         if row is None:
             raise self.missing(row_id)
         return row

@@ -66,7 +66,7 @@ def delete(
         Conflict: an unfinished job starts from it.
     """
     models = ModelRepository(session, tenant_id)
-    model = models.get(model_id)
+    model = models.get(model_id, lock="exclusive")
     if in_use(session, tenant_id, model_id):
         message = f"an unfinished job starts from {model_id}; cancel the job or wait for its end"
         raise Conflict(message, code="model_in_use")

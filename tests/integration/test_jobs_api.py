@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 
 import pytest
 
 from app.jobs import lifecycle
+from app.jobs.service import JobService
+from app.spec.job import parse_spec
 from tests.published import published
 from tests.served import Served, served
+from tests.servers import DATABASES, postgres
 from tests.tiny import make_model_folder
 
 ROWS = "text,label\n" + "".join(f"a sentence about {n},{n % 2}\n" for n in range(40))
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
+@pytest.fixture(scope="module", params=DATABASES)
+def api(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs")
     make_model_folder(folder / "bases" / "tiny")
-    with served(folder / "home", model_dirs=[folder / "bases"], max_queued_jobs=50) as made:
-        yield made
+    settings = {"model_dirs": [folder / "bases"], "max_queued_jobs": 50}
+    with contextlib.ExitStack() as stack:
+        if request.param == "postgresql":
+            settings["database_url"] = stack.enter_context(postgres())
+        yield stack.enter_context(served(folder / "home", **settings))
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +183,21 @@ def test_many_at_once_with_one_key_make_one_job(api: Served, file_id: str):
         thread.join()
     assert len(ids) == 8
     assert len(set(ids)) == 1
+
+
+def test_a_file_is_not_deleted_under_a_submit(api: Served):
+    file_id = upload(api, ROWS)
+    answers: list[int] = []
+    delete = threading.Thread(
+        target=lambda: answers.append(api.client.delete(f"/v1/files/{file_id}").status_code)
+    )
+    with api.database.transaction() as session:
+        JobService(session, api.tenants[0], api.settings).submit(parse_spec(spec(file_id)))
+        delete.start()
+        delete.join(0.5)
+        assert delete.is_alive(), "the delete waits for the submit that has seen the file"
+    delete.join(30)
+    assert answers == [409]
 
 
 def test_too_many_unfinished_jobs_are_refused(api: Served, file_id: str):

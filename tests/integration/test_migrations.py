@@ -18,21 +18,10 @@ from app.jobs.tables import Job
 from app.kit.db import Database, database_now
 from app.tables import SCHEMA_REVISION, metadata
 from migrations.run import current, downgrade, head, upgrade
-from tests.servers import postgres, postgres_binaries
+from tests.servers import DATABASES, postgres
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param(
-            "postgresql",
-            marks=[
-                pytest.mark.postgres,
-                pytest.mark.skipif(postgres_binaries() is None, reason="no PostgreSQL server here"),
-            ],
-        ),
-    ]
-)
+@pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'test.db'}"
