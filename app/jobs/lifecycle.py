@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from app.errors import LeaseLost
 from app.jobs.state import HELD, State, is_legal
 from app.jobs.tables import IS_QUEUED, IdempotencyKey, Job, JobEvent, Outbox, Run
-from app.kit.db import database_now, db_now
+from app.kit.db import database_now, db_now, upsert
 from app.kit.ids import new_id
 
 _INSERT_EVENT = insert(JobEvent.__table__)  # pyright: ignore[reportArgumentType] - it is a Table
 _INSERT_HINT = insert(Outbox.__table__)  # pyright: ignore[reportArgumentType]
+# What a job loses when nobody holds it any more.
+FREED: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None, "phase": None}
 HELD_STATES = tuple(sorted(HELD))
 
 
@@ -265,9 +265,7 @@ def succeed(
         model_id=model_id,
         report=report,
         finished_at=db_now(),
-        lease_owner=None,
-        lease_expires_at=None,
-        phase=None,
+        **FREED,
     )
     if not moved:
         raise LeaseLost
@@ -291,9 +289,7 @@ def fail(session: Session, claim: Claim, error: dict[str, Any], *, outcome: str 
         data={"error": error},
         error=error,
         finished_at=db_now(),
-        lease_owner=None,
-        lease_expires_at=None,
-        phase=None,
+        **FREED,
     )
     if not moved:
         raise LeaseLost
@@ -319,9 +315,7 @@ def requeue(
         data={"outcome": outcome},
         run_after=db_now() + delay_s,
         crashes_since_progress=Job.crashes_since_progress + int(crashed),
-        lease_owner=None,
-        lease_expires_at=None,
-        phase=None,
+        **FREED,
     )
     if not moved:
         raise LeaseLost
@@ -343,9 +337,7 @@ def cancelled(session: Session, claim: Claim) -> None:
         "Cancelled",
         epoch=claim.epoch,
         finished_at=db_now(),
-        lease_owner=None,
-        lease_expires_at=None,
-        phase=None,
+        **FREED,
     )
     if not moved:
         raise LeaseLost
@@ -371,11 +363,6 @@ def _hint(job_id: str, created_at: float, available_at: float) -> dict[str, Any]
 def prune_outbox(session: Session, older_than_s: float) -> None:
     """Delete delivered hints that nobody will look at again."""
     session.execute(delete(Outbox).where(Outbox.published_at < db_now() - older_than_s))
-
-
-def upsert(session: Session) -> Any:
-    """Return the dialect's INSERT, the one that knows ON CONFLICT."""
-    return sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
 
 
 def _held_by(claim: Claim) -> tuple[Any, ...]:

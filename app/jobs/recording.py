@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.jobs.lifecycle import Claim, fenced, upsert
+from app.jobs.lifecycle import Claim, fenced
 from app.jobs.tables import Checkpoint, Job, JobMetric, Run
-from app.kit.db import database_now
+from app.kit.db import database_now, upsert
 
 
 def is_cancel_requested(session: Session, claim: Claim) -> bool:

@@ -6,18 +6,14 @@ guarded like any other.
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from app.errors import AttuneError
-from app.jobs.lifecycle import add_hint, move, prune_outbox
+from app.jobs.lifecycle import FREED, add_hint, move, prune_outbox
 from app.jobs.state import State
 from app.jobs.tables import IS_HELD, IS_QUEUED, IdempotencyKey, Job, Leader, Outbox, Run
-from app.kit.db import Database, db_now
+from app.kit.db import Database, db_now, upsert
 from app.settings import Settings
 from app.telemetry import JOBS_IN_STATE, LEASES_EXPIRED, OUTBOX_PENDING, get_logger
 
@@ -29,8 +25,9 @@ MAX_REDISPATCHED = 10
 
 def lead(session: Session, role: str, holder: str, ttl_s: float) -> bool:
     """Take or keep a role; False while another replica holds it."""
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    statement = insert(Leader).values(role=role, holder=holder, expires_at=db_now() + ttl_s)
+    statement = upsert(session)(Leader).values(
+        role=role, holder=holder, expires_at=db_now() + ttl_s
+    )
     taken = session.execute(
         statement.on_conflict_do_update(
             index_elements=["role"],
@@ -79,11 +76,10 @@ def take_back(session: Session, job_id: str, settings: Settings) -> None:
     if job is None:
         return
     owner, epoch = job.lease_owner, job.lease_epoch
-    freed: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None, "phase": None}
     crashes = job.crashes_since_progress + 1
     if job.state == State.CANCELLING:
         move(session, job_id, State.CANCELLING, State.CANCELLED, "Cancelled; its worker went silent",
-             epoch=epoch, finished_at=db_now(), **freed)  # fmt: skip
+             epoch=epoch, finished_at=db_now(), **FREED)  # fmt: skip
     elif crashes >= settings.crash_budget or epoch >= settings.max_runs:
         message = (
             f"the worker went silent {crashes} times without a new checkpoint in between "
@@ -94,12 +90,12 @@ def take_back(session: Session, job_id: str, settings: Settings) -> None:
         ).to_dict()
         move(session, job_id, State.RUNNING, State.FAILED, message, epoch=epoch,
              level="error", data={"error": error}, error=error, finished_at=db_now(),
-             crashes_since_progress=crashes, **freed)  # fmt: skip
+             crashes_since_progress=crashes, **FREED)  # fmt: skip
     else:
         moved = move(session, job_id, State.RUNNING, State.QUEUED,
                      f"Worker {owner} went silent; the job goes back to the queue", epoch=epoch,
                      level="warning", data={"outcome": "worker_lost"}, run_after=db_now(),
-                     crashes_since_progress=crashes, **freed)  # fmt: skip
+                     crashes_since_progress=crashes, **FREED)  # fmt: skip
         if moved:
             add_hint(session, job_id)
     session.execute(

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from app.jobs.tables import Worker
-from app.kit.db import database_now, db_now
+from app.kit.db import database_now, db_now, upsert
 
 
 def register(session: Session, worker_id: str, *, host: str, pid: int, device: str) -> None:
     """Insert or renew a worker's row; `pid` is the process that gets the signals."""
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     now = database_now(session)
     facts = {"host": host, "pid": pid, "device": device, "started_at": now, "last_seen_at": now,
              "draining": False}  # fmt: skip
-    statement = insert(Worker).values(id=worker_id, **facts)
+    statement = upsert(session)(Worker).values(id=worker_id, **facts)
     session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=facts))
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Double, Engine, MetaData, create_engine, event, select, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -112,6 +114,11 @@ class Database:
 def database_now(session: Session) -> float:
     """Return the database's clock in unix seconds."""
     return float(session.execute(select(db_now())).scalar_one())
+
+
+def upsert(session: Session) -> Any:
+    """Return the dialect's INSERT, the one that knows ON CONFLICT."""
+    return sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
 
 
 def after_commit(session: Session, callback: Callable[[], object]) -> None:
