@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.store.durable import sha256_of
 from tests.tiny import make_model_folder
 from workers.protocol import (
     EVENT,
@@ -92,7 +93,7 @@ class TinyJob:
             spec=self.spec(),
             files={
                 TRAIN_ID: InputFile(
-                    id=TRAIN_ID, filename="train.jsonl", path=self.file, sha256="0" * 64
+                    id=TRAIN_ID, filename="train.jsonl", path=self.file, sha256=sha256_of(self.file)
                 )
             },
             checkpoints=list(checkpoints),

@@ -33,6 +33,7 @@ from transformers import (
 
 from app.adapt.source import Sources
 from app.spec.job import parse_spec
+from app.store.durable import sha256_of
 from workers.protocol import (
     Assignment,
     Event,
@@ -149,7 +150,9 @@ def run_ours(train: Rows, dev: Rows, options: Any, seed: int, count: int) -> Out
         for file_id, rows in ((TRAIN, train), (DEV, dev)):
             path = folder / f"{file_id}.jsonl"
             path.write_text("\n".join(json.dumps({"text": t, "label": v}) for t, v in rows) + "\n")
-            files[file_id] = InputFile(id=file_id, filename=path.name, path=path, sha256="")
+            files[file_id] = InputFile(
+                id=file_id, filename=path.name, path=path, sha256=sha256_of(path)
+            )
         assignment = Assignment(
             job_id="job-0", epoch=1, model_id="ft:bench", spec=spec, files=files,
             folder=folder, hub=False, lease_ttl_s=60,

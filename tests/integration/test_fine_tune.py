@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.errors import AttuneError, InvalidSpec, TrainingFailed
+from app.errors import AttuneError, InvalidData, InvalidSpec, TrainingFailed
 from app.spec.job import parse_spec
 from tests.trainer_child import TinyJob, references, series
 from workers.protocol import (
@@ -181,6 +181,16 @@ def test_lost_best_weights_are_said(job):
 
 
 # --- optimization ---
+
+
+def test_a_file_that_changed_since_its_upload(job):
+    assignment = job.assignment(())
+    content = job.file.read_text()
+    for damage in (lambda: job.file.write_text(content.replace("a", "b", 1)), job.file.unlink):
+        damage()
+        with pytest.raises(InvalidData, match="not what was uploaded") as caught:
+            run_recipe(assignment, parse_spec(job.spec()), [].append, lambda: False)
+        assert (caught.value.error_code, caught.value.param) == ("file_damaged", "data")
 
 
 def test_early_stopping_ends_it_and_keeps_the_best(job):

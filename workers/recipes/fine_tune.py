@@ -18,6 +18,7 @@ from app.errors import InvalidData
 from app.jobs.state import Phase
 from app.spec.fine_tune import FineTune
 from app.spec.resolve import Facts, resolve
+from app.store.durable import sha256_of
 from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
 from workers.recipes.objective import check_objective, make_losses
 from workers.recipes.saving import save_model
@@ -143,6 +144,11 @@ class FineTuneRecipe:
         if file_id is None:
             return None
         file = self.assignment.files[file_id]
+        # A disk or a person may have changed it since the upload that its report was made from.
+        if not file.path.is_file() or sha256_of(file.path) != file.sha256:
+            message = f"{file.filename} is not what was uploaded any more; upload it again"
+            raise InvalidData(message, param="data", code="file_damaged",
+                              details={"file": file.filename, "id": file.id})  # fmt: skip
         return read_dataset(file.path, file.filename, max_rows=MAX_ROWS)
 
     def _load(self) -> Loaded:
