@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from app.errors import InvalidData
 from app.kit.registry import Plugin
+from app.kit.schema import and_more
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,12 @@ class Problems:
         first = self.first[0]
         where = f"{self.filename}" + (f", row {first.row}" if first.row is not None else "")
         where += f", column {first.column!r}" if first.column else ""
-        more = f" ({len(self) - 1} more problems)" if len(self) > 1 else ""
         details = {"file": self.filename, **first.to_dict(), "problems": self.to_dict()}
         raise InvalidData(
-            f"{where}: {first.message}{more}", param=param, code=first.code, details=details
+            f"{where}: {first.message}{and_more(len(self))}",
+            param=param,
+            code=first.code,
+            details=details,
         )
 
 

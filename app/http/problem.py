@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.errors import AttuneError
+from app.kit.schema import PLAIN, and_more
 from app.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -116,6 +117,7 @@ def _validation_error(_: Request, error: Exception) -> JSONResponse:
     first = problems[0]
     is_broken = first["type"] == "json_invalid"
     message = first["message"] if is_broken else f"{first['param']}: {first['message']}"
+    message += and_more(len(problems))
     return respond(
         errors.InvalidRequest(message, param=first["param"], details={"problems": problems})
     )
@@ -125,7 +127,9 @@ def _plain(item: dict[str, Any]) -> str:
     if item["type"] == "json_invalid":
         context = item.get("ctx", {}).get("error", "")
         return f"the body is not valid JSON at character {item['loc'][-1]}: {context}"
-    return str(item["msg"])
+    if item["type"] == "dict_type" and item["loc"] == ("body",):
+        return "must be a JSON object, sent with Content-Type: application/json"
+    return PLAIN.get(item["type"], str(item["msg"]))
 
 
 def _path(item: dict[str, Any]) -> str:

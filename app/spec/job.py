@@ -8,15 +8,10 @@ from typing import Annotated, Any, cast
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.errors import InvalidSpec
+from app.kit.schema import PLAIN, and_more
 from app.spec.fine_tune import FineTune
 
 JobSpec = Annotated[FineTune, Field(discriminator=None)]
-# pydantic's words where they would not tell a person what to do.
-PLAIN = {
-    "extra_forbidden": "unknown field",
-    "missing": "this field is needed",
-    "finite_number": "must be a finite number",
-}
 _ADAPTER: TypeAdapter[FineTune] = TypeAdapter(JobSpec)
 
 
@@ -44,8 +39,7 @@ def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:
             found[path] = {"param": path, "message": item["msg"], "type": item["type"]}
     problems = list(found.values())
     first = problems[0]
-    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-    message = f"{first['param']}: {first['message']}{more}"
+    message = f"{first['param']}: {first['message']}{and_more(len(problems))}"
     return InvalidSpec(message, param=first["param"], details={"problems": problems})
 
 

@@ -40,7 +40,7 @@ def test_unknown_routes_and_methods(api: Served):
 @pytest.mark.parametrize(
     ("body", "words"),
     [(b"", "body"), (b"{", "not valid JSON at character"), (b'{"a": 1,}', "character"),
-     (b"[]", "dict"), (b"\xff\xfe", "body")],
+     (b"[]", "JSON object"), (b"\xff\xfe", "body")],
 )  # fmt: skip
 def test_bodies_that_are_no_json_object(api: Served, body: bytes, words: str):
     error = error_of(api.client.post("/v1/jobs", content=body, headers=JSON), 400)
