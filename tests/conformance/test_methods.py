@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from app.adapt.layers.depth import depths
 from app.adapt.method import Method
 from app.adapt.plugins import METHODS
 from app.adapt.tasks.text_classification.config import TextClassification
+from app.errors import InvalidSpec
 from tests.tiny import make_model_folder
 
 TASK = TextClassification(problem="single_label", labels=["a", "b"], pair=False)
@@ -94,3 +96,64 @@ def test_full_decays_matrices_only(folder):
     names = [name for name, p in network.named_parameters() if id(p) in spared_ids]
     assert names
     assert all(name.endswith("bias") or "LayerNorm" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.a.weight",
+          "bert.encoder.layer.1.a.bias", "bert.pooler.dense.weight", "classifier.weight"],
+         [0, 1, 2, 3, 3]),
+        (["transformer.wte.weight", "transformer.h.0.attn.weight", "transformer.ln_f.weight"],
+         [0, 1, 2]),
+        (["shared.weight", "encoder.block.0.layer.0.q.weight", "encoder.block.0.layer.1.w.weight",
+          "encoder.block.1.layer.0.q.weight", "decoder.block.0.layer.2.w.weight", "lm_head.weight"],
+         [0, 1, 1, 2, 3, 4]),
+        (["model.embed_tokens.weight", "model.layers.0.mlp.weight", "model.norm.weight"], [0, 1, 2]),
+        (["encoder.embed_positions.weight", "encoder.layernorm_embedding.bias",
+          "encoder.layers.0.fc1.weight", "decoder.layers.0.fc1.weight"], [0, 0, 1, 2]),
+    ],
+    ids=["bert", "gpt2", "t5", "llama", "bart"],
+)  # fmt: skip
+def test_depths_of_the_usual_architectures(names: list[str], expected: list[int]):
+    class Named(nn.Module):
+        def named_parameters(self, *_, **__):
+            return iter([(name, nn.Parameter(torch.zeros(1))) for name in names])
+
+    assert list(depths(Named()).values()) == expected
+
+
+def test_bias_only_moves_biases_and_the_head(folder):
+    network = prepared(METHODS["bias_only"].model_validate({}), folder)
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert {"classifier.weight", "bert.pooler.dense.weight"} <= trained
+    assert any("encoder.layer.0" in name for name in trained)
+    assert all(name.endswith("bias") for name in trained if ".encoder." in name)
+    assert not any(name.endswith("bias") for name in frozen)
+
+
+def test_bias_only_says_when_there_are_no_biases():
+    network = nn.Sequential(nn.Linear(2, 2, bias=False))
+    with pytest.raises(InvalidSpec, match="no biases"):
+        METHODS["bias_only"].model_validate({}).prepare(network)
+
+
+def test_gradual_unfreezing_opens_from_the_top_down(folder):
+    method = METHODS["gradual_unfreezing"].model_validate({"layer_decay": 0.5, "open_by": 0.6})
+    network = prepared(method, folder)  # two blocks: depths 0 to 3
+
+    def open_at(fraction: float) -> set[int]:
+        method.before_step(network, fraction=fraction)
+        depth = depths(network)
+        return {depth[name] for name, p in network.named_parameters() if p.requires_grad}
+
+    assert open_at(0.0) == {3}
+    assert open_at(0.2) == {2, 3}
+    assert open_at(0.4) == {1, 2, 3}
+    assert open_at(0.6) == open_at(0.99) == {0, 1, 2, 3}
+    assert open_at(0.1) == {3}, "what is open depends on the fraction alone"
+    method.prepare(network)
+    rates = [group["lr"] for group in groups_of(method, network)]
+    assert rates[0] == 1e-3
+    assert sorted(set(rates), reverse=True) == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4])

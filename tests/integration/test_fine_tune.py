@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.adapt.plugins import METHODS
 from app.errors import AttuneError, InvalidData, InvalidSpec, TrainingFailed
 from app.spec.job import parse_spec
 from tests.trainer_child import TinyJob, references, series
@@ -142,14 +143,17 @@ def test_a_batch_cut_into_parts_gives_the_same_gradient(job, task):
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
-def test_drain_at_every_step_is_still_exact(job):
+@pytest.mark.parametrize("method", METHODS.kinds)
+def test_drain_at_every_step_is_still_exact(job, method):
     """Stop after each and every step, and go on in the next run."""
-    reference, undisturbed = run(job)
+    reference, undisturbed = run(job, method=method)
     seen: list[Event] = []
     finished = None
     while finished is None:
         try:
-            finished, events = run(job, checkpoints=references(seen), should_drain=lambda: True)
+            finished, events = run(
+                job, method=method, checkpoints=references(seen), should_drain=lambda: True
+            )
         except Drained:
             events = job.drained
         seen += events

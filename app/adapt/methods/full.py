@@ -38,16 +38,8 @@ class Full(Method):
         self, network: nn.Module, *, learning_rate: float, weight_decay: float
     ) -> list[dict[str, Any]]:
         """Return two groups: matrices with decay, vectors (biases, normalization) without."""
-        trainable = [p for p in network.parameters() if p.requires_grad]
-        return [
-            {
-                "params": [p for p in trainable if p.ndim > 1],
-                "lr": learning_rate,
-                "weight_decay": weight_decay,
-            },
-            {
-                "params": [p for p in trainable if p.ndim <= 1],
-                "lr": learning_rate,
-                "weight_decay": 0.0,
-            },
-        ]
+        from app.adapt.layers.depth import decay_groups
+
+        return decay_groups(
+            network.parameters(), learning_rate=learning_rate, weight_decay=weight_decay
+        )

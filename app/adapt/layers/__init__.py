@@ -1,0 +1,1 @@
+"""What methods know about the inside of networks. Imports torch."""

@@ -1,0 +1,81 @@
+"""How deep each weight of a transformer lies: embeddings at 0, block n at n + 1, what is above on top."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+# The numbered blocks of transformers' models: layer (BERT), layers (Llama, BART), h (GPT-2), block (T5).
+BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
+EMBEDDINGS = re.compile(r"(?:^|\.)[^.]*(?:embed|wte|wpe|shared)[^.]*(?:\.|$)")
+
+
+def depths(network: nn.Module) -> dict[str, int]:
+    """Return the depth of every parameter by name, 0 for embeddings up to the number of blocks plus 1.
+
+    A numbered block inside another one (T5's `block.3.layer.1`) counts by the outer number. The decoder of
+    an encoder-decoder lies above its encoder. What is neither block nor embedding is top: a head, a pooler,
+    a last normalization.
+    """
+    return _depths(tuple(name for name, _ in network.named_parameters()))
+
+
+@lru_cache(maxsize=16)
+def _depths(names: tuple[str, ...]) -> dict[str, int]:
+    stacks: dict[str, int] = {}  # prefix of a stack of blocks -> its number of blocks, in order
+    for name in names:
+        found = BLOCK.search(name)
+        if found is not None:
+            prefix = name[: found.start(1)]
+            stacks[prefix] = max(stacks.get(prefix, 0), int(found[1]) + 1)
+    below: dict[str, int] = {}
+    offset = 0
+    for prefix, count in stacks.items():
+        below[prefix] = offset
+        offset += count
+    top = offset + 1
+    return {name: _depth(name, below, top) for name in names}
+
+
+def groups_by_depth(
+    network: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Return optimizer groups from the top down, each depth's rate `layer_decay` times that above it.
+
+    Parameters that do not train are left out. Within a depth, matrices decay and vectors do not.
+    """
+    depth = depths(network)
+    top = max(depth.values())
+    groups: list[dict[str, Any]] = []
+    for level in range(top, -1, -1):
+        members = [
+            p for name, p in network.named_parameters() if depth[name] == level and p.requires_grad
+        ]
+        rate = learning_rate * layer_decay ** (top - level)
+        groups += decay_groups(members, learning_rate=rate, weight_decay=weight_decay)
+    return groups
+
+
+def decay_groups(
+    parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return up to two groups: matrices with decay, vectors (biases, normalization) without."""
+    trainable = [p for p in parameters if p.requires_grad]
+    matrices = [p for p in trainable if p.ndim > 1]
+    vectors = [p for p in trainable if p.ndim <= 1]
+    return [
+        {"params": members, "lr": learning_rate, "weight_decay": decay}
+        for members, decay in ((matrices, weight_decay), (vectors, 0.0))
+        if members
+    ]
+
+
+def _depth(name: str, below: dict[str, int], top: int) -> int:
+    found = BLOCK.search(name)
+    if found is not None:
+        return below[name[: found.start(1)]] + int(found[1]) + 1
+    return 0 if EMBEDDINGS.search(name) else top

@@ -1,0 +1,60 @@
+"""BitFit: the biases and the head train, every matrix of the base stays as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from app.adapt.method import Method
+from app.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SMALL = 60_000_000
+
+
+class BiasOnly(Method):
+    """Train the biases, and all that lies above the last block (head, pooler).
+
+    Source: Ben Zaken et al. 2022, "BitFit" (arXiv 2106.10199).
+    """
+
+    kind: Literal["bias_only"] = "bias_only"
+
+    def learning_rate(self, num_parameters: int) -> float:
+        """Ten times what full fine-tuning takes: there is less to move.
+
+        Source: Ben Zaken et al. 2022, A.2 (1e-4 to 1e-3 for BERT-base and -large); higher for compact
+        networks, as in `full`.
+        """
+        return 1e-3 if num_parameters < SMALL else 4e-4
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Freeze all but biases and top.
+
+        Raises:
+            InvalidSpec: the network has no biases (T5, Llama): nothing of the base would move.
+        """
+        from app.adapt.layers.depth import depths
+
+        depth = depths(network)
+        top = max(depth.values())
+        has_bias = False
+        for name, parameter in network.named_parameters():
+            is_bias = name.endswith("bias")
+            has_bias |= is_bias and depth[name] < top
+            parameter.requires_grad_(is_bias or depth[name] == top)
+        if not has_bias:
+            message = "method bias_only: this model has no biases; use full or gradual_unfreezing"
+            raise InvalidSpec(message, param="method", code="method_does_not_fit")
+        return network
+
+    def parameter_groups(
+        self, network: nn.Module, *, learning_rate: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Return the head's matrices with decay and all biases without."""
+        from app.adapt.layers.depth import decay_groups
+
+        return decay_groups(
+            network.parameters(), learning_rate=learning_rate, weight_decay=weight_decay
+        )
