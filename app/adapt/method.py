@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.kit.registry import Plugin
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 class Method(Plugin, ABC):
     """How a network is adapted. Subclass it in one file under `methods/`."""
+
+    freezes: ClassVar[bool] = False  # some weights never train, so they had better be pretrained
 
     @abstractmethod
     def learning_rate(self, num_parameters: int) -> float:

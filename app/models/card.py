@@ -57,6 +57,7 @@ def _summary(facts: Facts) -> str:
         ("Base revision", _code(facts.get("revision"))),
         ("SHA-256 of the base's weights", _code(facts.get("weights_sha256"))),
         ("Parameters", _count(facts.get("num_parameters"))),
+        ("Parameters trained", _count(_report(facts).get("trained_parameters"))),
         ("Longest input", _with_unit(facts.get("max_length"), "tokens; what is longer is cut")),
         ("Job", _code(facts.get("job_id"))),
     ]

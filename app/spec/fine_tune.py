@@ -42,4 +42,10 @@ class FineTune(BaseSpec):
                 "set them on the loss itself"
             )
             raise ValueError(message)
+        if self.transfer == "structure" and self.method.freezes:
+            message = (
+                f"method {self.method.name()} keeps most weights as they are, and transfer "
+                "'structure' makes them random: use transfer 'parameters' or method 'full'"
+            )
+            raise ValueError(message)
         return self

@@ -36,7 +36,7 @@ SETS: dict[str, tuple[str, str, str, dict[str, Any], dict[str, Any]]] = {
         "chnsenticorp_htl_zh/test.csv",
         "",
         {"on_bad_rows": "skip"},
-        {"epochs": 5},
+        {"epochs": 2, "max_length": 192},
     ),
 }
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from app.adapt.layers.depth import depths
+from app.adapt.layers.lora import LowRank
 from app.adapt.method import Method
 from app.adapt.plugins import METHODS
 from app.adapt.tasks.text_classification.config import TextClassification
@@ -137,6 +139,54 @@ def test_bias_only_says_when_there_are_no_biases():
     network = nn.Sequential(nn.Linear(2, 2, bias=False))
     with pytest.raises(InvalidSpec, match="no biases"):
         METHODS["bias_only"].model_validate({}).prepare(network)
+
+
+@pytest.fixture(params=["bert", "gpt2"])
+def network(request, folder) -> nn.Module:
+    """Linear layers in both spellings: `nn.Linear`, and the `Conv1D` of GPT-2."""
+    if request.param == "bert":
+        return TASK.network().load(TASK, folder).eval()
+    sizes = {"vocab_size": 50, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}
+    config = GPT2Config(**sizes, pad_token_id=0, num_labels=2)
+    return GPT2ForSequenceClassification(config).eval()
+
+
+def test_lora_starts_at_the_base_and_merges_into_it(network):
+    ids = torch.arange(5, 13)[None]
+    untouched = network(input_ids=ids).logits
+    plain = {name: p.shape for name, p in network.named_parameters()}
+    total = sum(p.numel() for p in network.parameters())
+    method = METHODS["lora"].model_validate({"rank": 2, "dropout": 0.5})
+    method.prepare(network)
+    assert torch.equal(network(input_ids=ids).logits, untouched)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) < total / 2
+    for parameter in trained:
+        nn.init.normal_(parameter, std=0.3)
+    moved = network(input_ids=ids).logits
+    assert not torch.allclose(moved, untouched)
+    method.finish(network)
+    assert torch.allclose(network(input_ids=ids).logits, moved, atol=1e-4)
+    assert {name: p.shape for name, p in network.named_parameters()} == plain
+
+
+def test_lora_wraps_the_blocks_and_trains_the_head(folder):
+    network = prepared(METHODS["lora"].model_validate({}), folder)
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    wrapped = {name.rpartition(".")[0] for name in trained if ".encoder." in name}
+    assert (
+        len(wrapped) == 2 * 6
+    )  # two blocks of query, key, value, two outputs and one intermediate
+    assert "classifier.weight" in trained
+    assert not any("embeddings" in name for name in trained)
+
+
+def test_lora_scales_by_the_root_of_its_rank(folder):
+    for stabilized, scale in ((True, 8 / 4), (False, 8 / 16)):
+        method = METHODS["lora"].model_validate({"rank_stabilized": stabilized})
+        network = prepared(method, folder)
+        found = {m.scale for m in network.modules() if isinstance(m, LowRank)}
+        assert found == {scale}
 
 
 def test_gradual_unfreezing_opens_from_the_top_down(folder):

@@ -116,6 +116,8 @@ def test_the_queue_is_hinted_soon(api: Served, file_id: str):
          "['text', 'label']"),
         ({"data": {"columns": {"words": "text"}}}, "data.columns.words", "invalid_data", "label"),
         ({"metadata": {"a": "b" * 600}}, "metadata.a", "invalid_spec", "512"),
+        ({"method": "lora", "transfer": "structure"}, "body", "invalid_spec", "method 'full'"),
+        ({"method": {"kind": "lora", "rank": 0}}, "method.rank", "invalid_spec", "greater"),
         ({"suffix": "a/b"}, "suffix", "invalid_spec", "pattern"),
     ],
 )  # fmt: skip

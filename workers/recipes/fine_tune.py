@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -93,6 +93,10 @@ class FineTuneRecipe:
             )
         )
         state = loop.run()
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        # What is judged is what is saved: adapters are merged first.
+        finished = resolved.method.finish(network)
+        setup = replace(setup, stage=replace(setup.stage, network=finished))
         report.phase(Phase.EVALUATING)
         evaluations = {
             name: evaluate(setup.stage, sets[name], state.max_batch_tokens)
@@ -102,7 +106,7 @@ class FineTuneRecipe:
         report.phase(Phase.SAVING)
         return save_model(
             self.assignment, setup, loaded, prepared, evaluations,
-            summarize(state, prepared, evaluations),
+            summarize(state, prepared, evaluations) | {"trained_parameters": trained},
         )  # fmt: skip
 
     def _setup(

@@ -52,8 +52,7 @@ def save_model(
     final = assignment.folder / "model"
     remove_folder(final)
     folder = temporary_folder(final)
-    network = setup.spec.method.finish(setup.stage.network)
-    setup.stage.task.network().save(network.to("cpu"), folder)
+    setup.stage.task.network().save(setup.stage.network.to("cpu"), folder)
     cast("Any", loaded.tokenizer).save_pretrained(folder)
     (folder / "attune.json").write_text(json.dumps(facts, indent=2, sort_keys=True))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True))

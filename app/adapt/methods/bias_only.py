@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from app.adapt.method import Method
 from app.errors import InvalidSpec
@@ -19,6 +19,7 @@ class BiasOnly(Method):
     Source: Ben Zaken et al. 2022, "BitFit" (arXiv 2106.10199).
     """
 
+    freezes: ClassVar[bool] = True
     kind: Literal["bias_only"] = "bias_only"
 
     def learning_rate(self, num_parameters: int) -> float:
