@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from app.adapt.method import Method
+from app.adapt.method import SMALL, Method
 from app.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from torch import nn
-
-SMALL = 60_000_000
 
 
 class BiasOnly(Method):

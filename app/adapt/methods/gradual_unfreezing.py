@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from app.adapt.method import Method
+from app.adapt.method import Method, full_learning_rate
 
 if TYPE_CHECKING:
     from torch import nn
-
-SMALL = 60_000_000
-LARGE = 250_000_000
 
 
 class GradualUnfreezing(Method):
@@ -31,16 +28,12 @@ class GradualUnfreezing(Method):
     )
 
     def learning_rate(self, num_parameters: int) -> float:
-        """As `full`; the top layer's."""
-        if num_parameters < SMALL:
-            return 1e-4
-        return 3e-5 if num_parameters < LARGE else 1e-5
+        """As `full`; it is the top layer's."""
+        return full_learning_rate(num_parameters)
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Let everything train: what is open when, `before_step` says."""
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
-        return network
+        return network.requires_grad_(requires_grad=True)
 
     def parameter_groups(
         self, network: nn.Module, *, learning_rate: float, weight_decay: float

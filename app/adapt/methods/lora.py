@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from app.adapt.method import Method
+from app.adapt.method import Method, full_learning_rate
 from app.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from torch import nn
-
-SMALL = 60_000_000
-LARGE = 250_000_000
 
 
 class Lora(Method):
@@ -35,9 +32,7 @@ class Lora(Method):
 
     def learning_rate(self, num_parameters: int) -> float:
         """Ten times what `full` takes, as is usual."""
-        if num_parameters < SMALL:
-            return 1e-3
-        return 3e-4 if num_parameters < LARGE else 1e-4
+        return 10 * full_learning_rate(num_parameters)
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Freeze the base and wrap its linear layers.
