@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 AFTER_COMMIT = "attune_after_commit"
+BUSY = "the database is not available; try again"
+BUSY_S = 15.0  # how long a writer waits for its turn
 
 
 class Base(DeclarativeBase):
@@ -69,7 +71,7 @@ class Database:
         self.engine = _sqlite_engine(url) if self.is_sqlite else _server_engine(url, pool_size)
         # SQLite has one writer, and a connection that finds it busy sleeps for up to 100 ms before it
         # looks again (sqlite3_busy_timeout). Threads of one process can do better: they queue here.
-        self._writer = threading.Lock() if self.is_sqlite else nullcontext()
+        self._writer = threading.Lock()
 
     @contextmanager
     def transaction(self) -> Generator[Session]:
@@ -80,7 +82,7 @@ class Database:
         """
         with (
             _translated(),
-            self._writer,
+            self._turn(),
             Session(self.engine, expire_on_commit=False) as session,
         ):
             if self.is_sqlite:
@@ -89,6 +91,18 @@ class Database:
             session.commit()
         for callback in session.info.pop(AFTER_COMMIT, []):
             callback()
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_S):
+            raise Unavailable(BUSY, code="database_unavailable")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @contextmanager
     def read(self) -> Generator[Session]:
@@ -131,15 +145,14 @@ def _translated() -> Generator[None]:
     try:
         yield
     except OperationalError as error:
-        message = "the database is not available; try again"
-        raise Unavailable(message, code="database_unavailable") from error
+        raise Unavailable(BUSY, code="database_unavailable") from error
 
 
 def _sqlite_engine(url: str) -> Engine:
     path = re.sub(r"^sqlite(\+\w+)?:///", "", url)
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 15.0})
+    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": BUSY_S})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:

@@ -15,14 +15,19 @@ import json
 import os
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-DATA = Path(os.environ.get("ATTUNE_TEST_DATA", "../shared/data")) / "text_classification"
+from tests.published import DATA
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "examples" / "banking"  # absolute, so that it stands beside the others
 # name: training file, evaluation file, header line to put before both, data options, optimization
 SETS: dict[str, tuple[str, str, str, dict[str, Any], dict[str, Any]]] = {
+    "banking": (str(SAMPLES / "train.jsonl"), str(SAMPLES / "test.jsonl"), "", {}, {}),
     "sst2": ("sst2/train.tsv", "sst2/dev.tsv", "text\tlabel\n", {}, {}),
     "trec": (
         "trec/train.jsonl",
@@ -61,18 +66,22 @@ def upload(http: httpx2.Client, path: Path, header: str) -> str:
     return str(answer.json()["id"])
 
 
-def run(http: httpx2.Client, name: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
+def run(
+    http: httpx2.Client, name: str, seed: int, method: Any, overrides: dict[str, Any]
+) -> dict[str, Any]:
     """Run one job to its end and return it."""
+    folder = DATA / "text_classification"
     train, test, header, data, optimization = SETS[name]
     spec = {
         "kind": "fine_tune",
         "model": "all-MiniLM-L6-v2",
         "task": "text-classification",
         "data": {
-            "train": upload(http, DATA / train, header),
-            "test": upload(http, DATA / test, header),
+            "train": upload(http, folder / train, header),
+            "test": upload(http, folder / test, header),
             **data,
         },
+        "method": method,
         "optimization": {**optimization, **overrides},
         "runtime": {"seed": seed},
         "suffix": name.replace("_", "-"),
@@ -98,23 +107,29 @@ def main() -> None:
     parser.add_argument(
         "--optimization", type=json.loads, default={}, help="JSON, e.g. '{\"epochs\": 4}'"
     )
+    parser.add_argument(
+        "--method", type=json.loads, nargs="+", default=[{"kind": "full"}], help="JSON, one or more"
+    )
     arguments = parser.parse_args()
     http = client(arguments.home)
-    for name in arguments.sets:
-        for seed in arguments.seeds:
-            job = run(http, name, seed, arguments.optimization)
-            evaluation = job["report"]["evaluation"]
-            resolved = job["resolved"]["optimization"]
-            print(
-                f"{name} seed {seed}: test accuracy {evaluation['test']['metrics']['accuracy']:.4f}, "
-                f"macro F1 {evaluation['test']['metrics']['f1_macro']:.4f}, "
-                f"validation {evaluation['validation']['metrics']['accuracy']:.4f}, "
-                f"majority {job['report']['baselines']['majority']['test']:.4f}; "
-                f"{resolved['epochs']} epochs, lr {resolved['learning_rate']}, "
-                f"length {resolved['max_length']}, best step {job['report']['best_step']} of "
-                f"{job['report']['steps']}, {job['finished_at'] - job['started_at']} s, {job['model_id']}",
-                flush=True,
-            )
+    for name, seed, method in product(arguments.sets, arguments.seeds, arguments.method):
+        job = run(http, name, seed, method, arguments.optimization)
+        show(f"{name} {method['kind']} seed {seed}", job)
+
+
+def show(title: str, job: dict[str, Any]) -> None:
+    """Print what came of a job, in one line."""
+    report, resolved = job["report"], job["resolved"]["optimization"]
+    test, validation = (report["evaluation"][name]["metrics"] for name in ("test", "validation"))
+    print(
+        f"{title}: test accuracy {test['accuracy']:.4f}, macro F1 {test['f1_macro']:.4f}, "
+        f"validation {validation['accuracy']:.4f}, majority {report['baselines']['majority']['test']:.4f}; "
+        f"{report['trained_parameters']:,} weights, {resolved['epochs']} epochs, "
+        f"lr {resolved['learning_rate']}, length {resolved['max_length']}, best step "
+        f"{report['best_step']} of {report['steps']}, {job['finished_at'] - job['started_at']} s, "
+        f"{job['model_id']}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import random
 import statistics
 import sys
@@ -34,6 +33,7 @@ from transformers import (
 from app.adapt.source import Sources
 from app.spec.job import parse_spec
 from app.store.durable import sha256_of
+from tests.published import DATA
 from workers.protocol import (
     Assignment,
     Event,
@@ -48,7 +48,6 @@ from workers.recipes import run_recipe
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "all-MiniLM-L6-v2"
 TRAIN, DEV = "file-" + "a" * 26, "file-" + "b" * 26
-DATA = Path(os.environ.get("ATTUNE_TEST_DATA", ROOT.parent / "shared" / "data"))
 Rows = list[tuple[str, str]]
 
 

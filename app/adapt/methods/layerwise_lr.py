@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class LayerwiseLr(Method):
     """Train all weights; each layer's rate is a share of that above it.
 
-    Source: Howard & Ruder 2018 (arXiv 1801.06146, 3.2), "discriminative fine-tuning"; for transformers Clark
-    et al. 2020 (arXiv 2003.10555) take 0.8 to 0.9 a layer of ELECTRA, and 0.9 to 0.95 is usual.
+    Source: Howard & Ruder 2018 (arXiv 1801.06146, 3.2), "discriminative fine-tuning". For transformers,
+    Clark et al. 2020 (arXiv 2003.10555) take 0.8 to 0.9 a layer of ELECTRA; 0.9 to 0.95 is usual.
     """
 
     kind: Literal["layerwise_lr"] = "layerwise_lr"
