@@ -135,8 +135,8 @@ def _usage(facts: Facts) -> list[str]:
         f"print(model({json.dumps(given)}))"
     )
     http = (
-        "import os, httpx\n\n"
-        "answer = httpx.post(\n"
+        "import os, httpx2\n\n"
+        "answer = httpx2.post(\n"
         f'    os.environ["ATTUNE_URL"] + "/v1/models/{model_id}/predict",\n'
         '    headers={"Authorization": "Bearer " + os.environ["ATTUNE_API_KEY"]},\n'
         f"    json={body},\n"
