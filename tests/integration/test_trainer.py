@@ -78,7 +78,7 @@ def test_a_whole_job(undisturbed):
     assert isinstance(events[0], LogEvent)
     assert events[0].message == "ready"
     assert [e.phase for e in events if isinstance(e, PhaseEvent)] == [
-        "validating", "loading", "encoding", "training", "evaluating", "saving",
+        "validating", "loading", "encoding", "evaluating", "training", "evaluating", "saving",
     ]  # fmt: skip
     (resolved,) = [e for e in events if isinstance(e, ResolvedEvent)]
     assert "auto" not in json.dumps(resolved.spec["optimization"])

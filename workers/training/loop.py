@@ -106,6 +106,7 @@ class Loop:
         """
         plan = self._plan()
         if self.state.step == 0 and not self.state.before:
+            self.report.phase(Phase.EVALUATING)
             before = self._evaluate()
             self._update(before=before.metrics)
         self.report.phase(Phase.TRAINING)
