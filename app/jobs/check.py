@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Dataset, prepare, read_dataset
 from app.adapt.source import Source, Sources, finished_source
 from app.adapt.task import Example
@@ -27,6 +28,7 @@ from app.store.weights import num_parameters, weight_files
 
 CHARACTERS_A_TOKEN = 4
 SPECIAL_TOKENS = 3
+UNKNOWN = ("[UNK]", "<unk>")  # as WordPiece and SentencePiece models spell it
 
 
 def check_job(
@@ -95,7 +97,13 @@ def _lengths(examples: list[Example], source: Source | None, warnings: list[str]
     encoder.no_truncation()
     encoder.no_padding()
     batch = [tuple(t) if len(t) > 1 else t[0] for t in texts]
-    return [len(encoding.ids) for encoding in encoder.encode_batch(batch)]
+    ids = [encoding.ids for encoding in encoder.encode_batch(batch)]
+    known = (encoder.token_to_id(name) for name in UNKNOWN)
+    unknown_id = next((found for found in known if found is not None), None)
+    warning = unknown_tokens(ids, unknown_id)
+    if warning is not None:
+        warnings.append(f"train: {warning}")
+    return [len(each) for each in ids]
 
 
 def _parameters(source: Source | None, warnings: list[str]) -> int:

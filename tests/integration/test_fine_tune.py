@@ -197,6 +197,15 @@ def test_a_file_that_changed_since_its_upload(job):
         assert (caught.value.error_code, caught.value.param) == ("file_damaged", "data")
 
 
+def test_a_language_that_the_model_does_not_know_is_said(job):
+    _, events = run(job)
+    assert not any("unknown to" in e.message for e in events if isinstance(e, LogEvent))
+    rewrite(job, lambda number, row: row | {"text": f"很好的酒店 {number}"})
+    _, events = run(job)
+    (said,) = [e for e in events if isinstance(e, LogEvent) and "unknown to" in e.message]
+    assert said.level == "warning"
+
+
 def test_early_stopping_ends_it_and_keeps_the_best(job):
     job.optimization |= {"epochs": 200, "early_stopping": {"patience": 2}}
     finished, events = run(job)

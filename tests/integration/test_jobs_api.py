@@ -152,6 +152,14 @@ def test_a_check_resolves_everything_and_queues_nothing(api: Served, file_id: st
     assert error["code"] == "model_not_found"
 
 
+def test_a_check_says_when_the_model_does_not_know_the_language(api: Served, file_id: str):
+    rows = "text,label\n" + "".join(f"很好的酒店{n},{n % 2}\n" for n in range(40))
+    check = api.client.post("/v1/jobs/check", json=spec(upload(api, rows))).json()
+    assert any("unknown to this model's tokenizer" in text for text in check["warnings"])
+    check = api.client.post("/v1/jobs/check", json=spec(file_id)).json()
+    assert not any("unknown to" in text for text in check["warnings"])
+
+
 def test_the_same_key_gives_the_same_job(api: Served, file_id: str):
     headers = {"Idempotency-Key": "order-1"}
     first = submit(api, file_id, headers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from transformers import AutoTokenizer
 
+from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Dataset, Prepared, prepare, read_dataset
 from app.adapt.outputs import Encoded
 from app.adapt.source import Source, Sources, finished_source
@@ -188,6 +189,9 @@ class FineTuneRecipe:
         }
         task, tokenizer = prepared.task, loaded.tokenizer
         full = task.encode(tokenizer, prepared.train, loaded.max_length)
+        warning = unknown_tokens((item.input_ids for item in full), _id(tokenizer.unk_token_id))
+        if warning is not None:
+            self.report.log(f"train: {warning}", "warning")
         facts = Facts(
             lengths=[len(item) for item in full],
             num_parameters=parameters,
@@ -261,5 +265,8 @@ def max_length_of(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    value: Any = tokenizer.pad_token_id
-    return int(value) if value is not None else 0
+    return _id(tokenizer.pad_token_id) or 0
+
+
+def _id(value: Any) -> int | None:
+    return None if value is None else int(value)
