@@ -31,8 +31,8 @@ class Lora(Method):
     )
 
     def learning_rate(self, num_parameters: int) -> float:
-        """Ten times what `full` takes, as is usual."""
-        return 10 * full_learning_rate(num_parameters)
+        """Ten times what `full` takes, as is usual, up to 1e-3."""
+        return min(1e-3, 10 * full_learning_rate(num_parameters))
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Freeze the base and wrap its linear layers.
