@@ -12,6 +12,11 @@ DATA = Path(
 )
 
 
+needs_published = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"the published data sets are not under ATTUNE_TEST_DATA ({DATA})"
+)
+
+
 def published(name: str) -> Path:
     """Return the folder of a data set; without it the test is skipped, and says so."""
     folder = DATA / name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from app.adapt.summary import summarize
 from app.adapt.task import Example, Task
 from app.errors import InvalidData
 from app.spec.data import Data
+from tests.published import DATA, needs_published
 
-DATA = Path(os.environ.get("ATTUNE_TEST_DATA", "../shared/data"))
 FILE_ID = "file-" + "0" * 26
 TASK = TASKS["text-classification"]()
 
@@ -239,7 +238,7 @@ def test_a_summary_bounds_the_number_of_columns(tmp_path: Path) -> None:
     assert (caught.value.error_code, caught.value.details["row"]) == ("too_many_columns", 1001)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
+@needs_published
 def test_real_mess_is_skipped_row_by_row() -> None:
     folder = DATA / "robustness" / "derived_mess"
     usable = {"empty_rows.csv": 120, "ragged.csv": 121, "bad_line.jsonl": 21}

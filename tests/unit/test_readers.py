@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,8 @@ import pytest
 from app.adapt.plugins import READERS
 from app.adapt.reader import Problems, Row
 from app.errors import InvalidData
+from tests.published import DATA, needs_published
 
-DATA = Path(os.environ.get("ATTUNE_TEST_DATA", "../shared/data"))
-needs_data = pytest.mark.skipif(
-    not (DATA / "robustness").is_dir(), reason="the shared data sets are not here"
-)
 Write = Callable[[str, Any], Path]
 
 
@@ -219,7 +215,7 @@ EXPECTED_MESS = {
 }
 
 
-@needs_data
+@needs_published
 @pytest.mark.parametrize("name", EXPECTED_MESS)
 def test_real_mess_gives_the_rows_that_can_be_used(name: str) -> None:
     rows, problems = read(DATA / "robustness" / "derived_mess" / name)
@@ -227,7 +223,7 @@ def test_real_mess_gives_the_rows_that_can_be_used(name: str) -> None:
     assert set(rows[0].values) == {"label", "text"}
 
 
-@needs_data
+@needs_published
 def test_gb18030_is_recognized() -> None:
     error = refusal(DATA / "robustness" / "derived_mess" / "gb18030.csv")
     assert (error.error_code, error.details["likely"]) == ("wrong_encoding", "gb18030")
@@ -238,7 +234,7 @@ SPECTRUM = sorted((DATA / "robustness" / "csv_spectrum" / "csvs").glob("*.csv"))
 UNEQUAL_PAIRS = {"location_coordinates", "newlines_crlf"}
 
 
-@needs_data
+@needs_published
 @pytest.mark.parametrize("path", SPECTRUM, ids=lambda path: path.stem)
 def test_csv_spectrum(path: Path) -> None:
     rows, problems = read(path)
@@ -250,7 +246,7 @@ def test_csv_spectrum(path: Path) -> None:
         assert [row.values for row in rows] == wanted
 
 
-@needs_data
+@needs_published
 def test_json_test_suite_within_a_line(tmp_path: Path) -> None:
     """Every one-line y_ value is read and every one-line n_ value is a problem or a refusal."""
     wrong: list[str] = []
@@ -269,7 +265,7 @@ def test_json_test_suite_within_a_line(tmp_path: Path) -> None:
     assert wrong == []
 
 
-@needs_data
+@needs_published
 def test_naughty_strings_survive_each_format(tmp_path: Path) -> None:
     import csv
 
@@ -291,7 +287,7 @@ def test_naughty_strings_survive_each_format(tmp_path: Path) -> None:
         assert not problems
 
 
-@needs_data
+@needs_published
 @pytest.mark.parametrize("kind", READERS.kinds)
 def test_no_shared_file_breaks_a_reader(kind: str) -> None:
     refusals: dict[str, InvalidData] = {}
