@@ -14,7 +14,7 @@ def unknown_tokens(texts: Iterable[Sequence[int]], unknown_id: int | None) -> st
     total = unknown = 0
     for ids in texts:
         total += len(ids)
-        unknown += sum(1 for token in ids if token == unknown_id)
+        unknown += ids.count(unknown_id)
     if not total or unknown / total < MUCH:
         return None
     return (
