@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import psutil
+from pydantic import SecretStr
 
 from app.auth.service import create_key, ensure_tenant
 from app.kit.db import Database
@@ -52,7 +53,7 @@ def rows(count: int) -> str:
 class System:
     """Broker, API and worker under one home; `http` is a client with the first key."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, database_url: str | None = None) -> None:
         self.home = home
         make_model_folder(home / "models" / "tiny", texts=[*WORDS, "0123456789"], hidden=64)
         self.socket = home / "b.sock"
@@ -70,6 +71,9 @@ class System:
         }  # fmt: skip
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         settings = Settings(home=home)
+        if database_url is not None:
+            self.environment["ATTUNE_DATABASE_URL"] = database_url
+            settings = Settings(home=home, database_url=SecretStr(database_url))
         upgrade(settings.resolved_database_url)
         self.database = Database(settings.resolved_database_url)
         with self.database.transaction() as session:
@@ -214,9 +218,9 @@ class System:
 
 
 @contextmanager
-def running(home: Path) -> Generator[System]:
-    """Start everything under `home`."""
-    system = System(home)
+def running(home: Path, database_url: str | None = None) -> Generator[System]:
+    """Start everything under `home`, on SQLite unless a database is named."""
+    system = System(home, database_url)
     try:
         for name in ("broker", "api", "worker"):
             system.start(name)
