@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from app.kit.registry import Plugin
@@ -28,23 +28,33 @@ def full_learning_rate(num_parameters: int) -> float:
 
 
 class Method(Plugin, ABC):
-    """How a network is adapted. Subclass it in one file under `methods/`."""
+    """How a network is adapted. Subclass it in one file under `methods/`; as it is, it tunes everything."""
 
     freezes: ClassVar[bool] = False  # some weights never train, so they had better be pretrained
 
-    @abstractmethod
     def learning_rate(self, num_parameters: int) -> float:
         """Return the value that `"auto"` stands for, for a network of this size."""
+        return full_learning_rate(num_parameters)
 
-    @abstractmethod
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Freeze, wrap or extend the network in place; called once, before the optimizer exists."""
+        """Freeze, wrap or extend the network in place; default: everything trains.
 
-    @abstractmethod
+        Called once, before the optimizer exists.
+        """
+        return network.requires_grad_(requires_grad=True)
+
     def parameter_groups(
         self, network: nn.Module, *, learning_rate: float, weight_decay: float
     ) -> list[dict[str, Any]]:
-        """Return the optimizer's groups: each `{"params", "lr", "weight_decay"}`, in a stable order."""
+        """Return the optimizer's groups: each `{"params", "lr", "weight_decay"}`, in a stable order.
+
+        Default: of what trains, matrices with decay and vectors (biases, normalization) without.
+        """
+        from app.adapt.layers.depth import decay_groups
+
+        return decay_groups(
+            network.parameters(), learning_rate=learning_rate, weight_decay=weight_decay
+        )
 
     def before_step(self, network: nn.Module, *, fraction: float) -> None:
         """Adjust what trains at this point of the training (`fraction` in [0, 1)); default: nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from app.adapt.method import SMALL, Method
 from app.errors import InvalidSpec
@@ -47,13 +47,3 @@ class BiasOnly(Method):
             message = "method bias_only: this model has no biases; use full or gradual_unfreezing"
             raise InvalidSpec(message, param="method", code="method_does_not_fit")
         return network
-
-    def parameter_groups(
-        self, network: nn.Module, *, learning_rate: float, weight_decay: float
-    ) -> list[dict[str, Any]]:
-        """Return the head's matrices with decay and all biases without."""
-        from app.adapt.layers.depth import decay_groups
-
-        return decay_groups(
-            network.parameters(), learning_rate=learning_rate, weight_decay=weight_decay
-        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from app.adapt.method import Method, full_learning_rate
+from app.adapt.method import Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,14 +26,6 @@ class GradualUnfreezing(Method):
     open_by: float = Field(
         default=0.5, gt=0, le=1, description="Share of the training by which everything is open."
     )
-
-    def learning_rate(self, num_parameters: int) -> float:
-        """As `full`; it is the top layer's."""
-        return full_learning_rate(num_parameters)
-
-    def prepare(self, network: nn.Module) -> nn.Module:
-        """Let everything train: what is open when, `before_step` says."""
-        return network.requires_grad_(requires_grad=True)
 
     def parameter_groups(
         self, network: nn.Module, *, learning_rate: float, weight_decay: float

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from app.adapt.method import Method, full_learning_rate
+from app.adapt.method import Method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,14 +23,6 @@ class LayerwiseLr(Method):
     layer_decay: float = Field(
         default=0.95, gt=0, le=1, description="Rate of a layer as a share of that above it."
     )
-
-    def learning_rate(self, num_parameters: int) -> float:
-        """As `full`; it is the top layer's."""
-        return full_learning_rate(num_parameters)
-
-    def prepare(self, network: nn.Module) -> nn.Module:
-        """Let everything train."""
-        return network.requires_grad_(requires_grad=True)
 
     def parameter_groups(
         self, network: nn.Module, *, learning_rate: float, weight_decay: float

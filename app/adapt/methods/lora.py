@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -52,16 +52,6 @@ class Lora(Method):
             message = "method lora: this model has no linear layers in blocks; use full"
             raise InvalidSpec(message, param="method", code="method_does_not_fit")
         return network
-
-    def parameter_groups(
-        self, network: nn.Module, *, learning_rate: float, weight_decay: float
-    ) -> list[dict[str, Any]]:
-        """Return updates and head matrices with decay, vectors without."""
-        from app.adapt.layers.depth import decay_groups
-
-        return decay_groups(
-            network.parameters(), learning_rate=learning_rate, weight_decay=weight_decay
-        )
 
     def finish(self, network: nn.Module) -> nn.Module:
         """Merge the updates: what is saved is a network like any other."""
