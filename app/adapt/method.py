@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from app.kit.registry import Plugin
 
 if TYPE_CHECKING:
@@ -65,3 +67,24 @@ class Method(Plugin, ABC):
     def finish(self, network: nn.Module) -> nn.Module:
         """Return the network to save: adapters merged, hooks gone; default: unchanged."""
         return network
+
+
+class LayerwiseMethod(Method, ABC):
+    """A method whose rates fall from the top layer down."""
+
+    layer_decay: float = Field(
+        default=0.95, gt=0, le=1, description="Rate of a layer as a share of that above it."
+    )
+
+    def parameter_groups(
+        self, network: nn.Module, *, learning_rate: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Return the groups of each depth, the top first."""
+        from app.adapt.layers.depth import groups_by_depth
+
+        return groups_by_depth(
+            network,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            layer_decay=self.layer_decay,
+        )

@@ -53,6 +53,16 @@ class Source:
     revision: str | None = None
     sha256: str | None = None
 
+    @property
+    def max_positions(self) -> int | None:
+        """How many tokens its position embeddings are made for, None when the config names none."""
+        positions = self.config.get("max_position_embeddings") or self.config.get("n_positions")
+        if positions is None:
+            return None
+        # RoBERTa's positions start after the padding index.
+        is_roberta = str(self.config.get("model_type", "")).endswith("roberta")
+        return int(positions) - 2 * is_roberta
+
 
 class Sources:
     """The base models that this host can name."""

@@ -21,9 +21,8 @@ from app.telemetry import get_logger
 
 log = get_logger(__name__)
 COLLECT_EVERY_S = 3600.0
-GATHER_S = (
-    0.2  # between rounds of the relay, so that the jobs of a burst share its two transactions
-)
+# Between rounds of the relay, so that the jobs of a burst share its two transactions.
+GATHER_S = 0.2
 
 
 class Background:

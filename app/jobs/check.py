@@ -28,6 +28,7 @@ from app.store.weights import num_parameters, weight_files
 
 CHARACTERS_A_TOKEN = 4
 SPECIAL_TOKENS = 3
+MAX_LENGTH = 512  # of a model that says nothing, or is not on this host
 UNKNOWN = ("[UNK]", "<unk>")  # as WordPiece and SentencePiece models spell it
 
 
@@ -60,7 +61,7 @@ def check_job(
     facts = Facts(
         lengths=lengths,
         num_parameters=_parameters(source, warnings),
-        model_max_length=_max_length(source),
+        model_max_length=(source.max_positions if source else None) or MAX_LENGTH,
         memory_bytes=psutil.virtual_memory().available,
         device="cpu",
         num_embeddings=_embeddings(source),
@@ -118,8 +119,3 @@ def _parameters(source: Source | None, warnings: list[str]) -> int:
 def _embeddings(source: Source | None) -> int:
     config = {} if source is None else source.config
     return int(config.get("vocab_size", 0)) * int(config.get("hidden_size", 0))
-
-
-def _max_length(source: Source | None) -> int:
-    positions = 512 if source is None else source.config.get("max_position_embeddings") or 512
-    return int(positions)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from app.cli.exits import Code
 from tests.tiny import make_model_folder
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +31,6 @@ ROWS = [
         (f"a dull plot and worse acting {n}", "bad"),
     )
 ]
-
-
-def wait_until(condition, timeout_s: float = 60.0):
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return found
 
 
 @dataclass

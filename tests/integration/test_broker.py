@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,21 +16,7 @@ from app.queue import embedded
 from app.queue.celery import CeleryQueue
 from app.queue.embedded import EmbeddedBroker, find_server
 from app.settings import Settings
-
-
-def wait_until(condition, timeout_s: float = 20.0):
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+from tests.waiting import is_alive, wait_until
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.adapt import source
-from app.adapt.source import Package, Sources, finished_source
+from app.adapt.source import Package, Source, Sources, finished_source
 from app.errors import InvalidSpec, Unavailable, UnsafeModel
 from app.store.durable import sha256_of
 from app.store.weights import check_model_folder, check_safetensors, num_parameters
@@ -234,3 +234,16 @@ def test_well_formed_weights_are_accepted(tmp_path):
     os.truncate(path, 12)
     with pytest.raises(UnsafeModel):
         check_safetensors(path, "cut")
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "gpt2", "n_positions": 1024}, 1024),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "t5"}, None),
+    ],
+)
+def test_positions_that_a_model_has(config, positions, tmp_path):
+    assert Source("m", "local", tmp_path, config).max_positions == positions

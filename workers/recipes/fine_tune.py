@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_ROWS = 5_000_000
+NO_LIMIT = 10**9  # tokenizers that know no limit say 10**30
 FRESH_STEP = -1  # the seed that new weights are drawn from: before any step
 
 
@@ -166,7 +167,7 @@ class FineTuneRecipe:
         tokenizer: Any = AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        return Loaded(source, tokenizer, max_length_of(source.config, tokenizer))
+        return Loaded(source, tokenizer, max_length_of(source, tokenizer))
 
     def _network(self, loaded: Loaded, task: Task) -> torch.nn.Module:
         # New weights (a head, or all of them) are drawn here: the same for the same seed.
@@ -254,14 +255,10 @@ def majority_share(prepared: Prepared) -> dict[str, float]:
     }
 
 
-def max_length_of(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> int:
+def max_length_of(source: Source, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return how many tokens the model can take: its positions, or its tokenizer's word for it."""
-    positions = config.get("max_position_embeddings") or config.get("n_positions") or 10**9
-    # RoBERTa's positions start after the padding index.
-    if str(config.get("model_type", "")).endswith("roberta"):
-        positions -= 2
-    limit = min(positions, tokenizer.model_max_length)
-    return int(limit) if limit < 10**9 else 512
+    limit = min(source.max_positions or NO_LIMIT, tokenizer.model_max_length)
+    return int(limit) if limit < NO_LIMIT else 512
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
