@@ -1,11 +1,11 @@
 """What flows between tokenizers, networks and losses: the small fixed vocabulary of the adapt plug-ins.
 
-Shapes: B batch, T tokens, H hidden, C classes (or scores).
+Shapes: B batch, T tokens, H hidden, C classes (or scores), V vocabulary.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,50 +14,68 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example as token ids; `target` is whatever the task's network collates, None to predict.
+    """One sequence, or several that belong together, as token ids; what one row of a batch is made of.
 
-    `extra` carries what the task needs to turn scores back into answers (offsets, word ids).
+    One example may become several of these (windows of a long text): `example` is its index among the
+    examples that were encoded together. `target` is whatever the task's network collates, None to
+    predict; `others` holds further sequences (a second text, what a decoder should say), and `extra`
+    what the task needs to turn scores back into answers (offsets, word ids, references).
     """
 
     input_ids: list[int]
     token_type_ids: list[int] | None = None
     target: Any = None
     row: int | None = None
+    example: int = 0
+    others: tuple[list[int], ...] = ()
+    units: int = (
+        1  # how many targets its loss is a mean over: 1, or the number of its tokens that count
+    )
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        """Return its size in tokens, which is what batches are made of."""
+        return len(self.input_ids) + sum(map(len, self.others))
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A padded batch on its device."""
+    """A padded batch on its device; `others` are further tensors by name, for network and losses."""
 
     input_ids_BT: Tensor
     mask_BT: Tensor
     token_type_ids_BT: Tensor | None = None
     target: Tensor | None = None
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: Any) -> Batch:
         """Return the batch on `device`."""
-        return Batch(
-            *(
-                None if tensor is None else tensor.to(device, non_blocking=True)
-                for tensor in (
-                    self.input_ids_BT,
-                    self.mask_BT,
-                    self.token_type_ids_BT,
-                    self.target,
-                )
-            )  # pyright: ignore[reportArgumentType] - the first two are never None
-        )
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: moved(tensor) for name, tensor in value.items()}
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return Batch(**{item.name: moved(getattr(self, item.name)) for item in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a network says about a batch; losses read only this, never a model class."""
+    """What a network says about a batch; losses read only this, never a model class.
+
+    `logits` are (B, C) for one answer a row, (B, T, C) for one a token; a task with another shape says so.
+    """
 
     logits: Tensor
     mask_BT: Tensor
     hidden: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A text that a network wrote: its tokens, and whether it ended by itself or at its limit."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: str  # "stop" or "length"

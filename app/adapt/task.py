@@ -59,10 +59,20 @@ class DataReport:
 
 
 class Network(Protocol):
-    """The torch half of a task, in its `model.py`."""
+    """The torch half of a task, in its `model.py`; `app.adapt.network` has what most of them share."""
 
     def load(self, task: Any, folder: Path, *, fresh: bool = False) -> nn.Module:
-        """Build the network from a model folder; `fresh` keeps the architecture, not the weights."""
+        """Build the network from a model folder; `fresh` keeps the architecture, not the weights.
+
+        Raises:
+            InvalidSpec: this kind of model cannot do the task.
+        """
+        ...
+
+    def annotate(
+        self, task: Any, network: nn.Module, encoded: list[Encoded], pad_id: int
+    ) -> list[Encoded]:
+        """Note in training data what only the untouched network can say (a reference's answers)."""
         ...
 
     def collate(self, task: Any, encoded: Sequence[Encoded], pad_id: int) -> Batch:
@@ -73,25 +83,45 @@ class Network(Protocol):
         """Run the network."""
         ...
 
+    def scores(self, task: Any, outputs: Outputs, batch: Batch) -> Sequence[Scores]:
+        """Return what metrics and `decode` read: one array for each row of the batch."""
+        ...
+
+    def generate(
+        self, task: Any, network: nn.Module, encoded: Sequence[Encoded],
+        tokenizer: PreTrainedTokenizerBase, parameters: Any,
+    ) -> list[Any]:  # fmt: skip
+        """Write an answer to each row, which `decode` reads; only tasks that generate have this."""
+        ...
+
     def save(self, network: nn.Module, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` as `save_pretrained` does."""
         ...
 
 
-class Metrics(Protocol):
-    """A streaming metric: feed it batches of scores and targets, then ask."""
+class Metrics(ABC):
+    """Figures of one set: feed it batch by batch, then ask. A figure has the library that defines it."""
 
-    def add(self, scores: Scores, targets: Sequence[Any]) -> None:
-        """Take one batch; scores are (B, C) logits."""
-        ...
+    @abstractmethod
+    def add(self, scores: Sequence[Scores], items: Sequence[Encoded]) -> None:
+        """Take one batch: what the network's `scores` returned, and the rows it was about."""
 
+    def add_generated(self, answers: Sequence[Any], items: Sequence[Encoded]) -> None:
+        """Take what the network's `generate` returned; only tasks that generate are asked."""
+        message = f"{type(self).__name__} judges no generated text"
+        raise NotImplementedError(message)
+
+    @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Return every metric by name."""
-        ...
+        """Return every metric by name; of no rows at all, 0 for each."""
 
     def details(self) -> dict[str, Any]:
         """Return what is not a number: per-class figures, the confusion matrix."""
-        ...
+        return {}
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return the 95 % confidence interval of the metrics that have one; see `app.adapt.interval`."""
+        return {}
 
 
 class Parameters(Frozen):
@@ -103,6 +133,7 @@ class Task(Plugin, ABC):
 
     roles: ClassVar[tuple[Role, ...]]
     parameters: ClassVar[type[Parameters]]
+    generates: ClassVar[bool] = False  # answers are written token by token, not read off scores
 
     # Data; free of torch.
     @abstractmethod
@@ -137,6 +168,10 @@ class Task(Plugin, ABC):
     ) -> list[Encoded]:
         """Tokenize the examples, cut to `max_length` tokens."""
 
+    def texts(self, example: Example) -> list[str]:
+        """Return the texts of an example, for counting what they come to in tokens."""
+        return [str(value) for value in example.inputs.values()]
+
     # Training.
     @abstractmethod
     def network(self) -> Network:
@@ -154,6 +189,10 @@ class Task(Plugin, ABC):
     def primary_metric(self) -> tuple[str, bool]:
         """Return the metric that picks the best checkpoint, and whether greater is better."""
 
+    def generation(self) -> tuple[int, Any]:
+        """Return how many held-out rows an evaluation answers by generating, and with which parameters."""
+        return 0, None
+
     # Prediction.
     @abstractmethod
     def parse_input(self, value: Any, index: int) -> Example:
@@ -164,8 +203,14 @@ class Task(Plugin, ABC):
         """
 
     @abstractmethod
-    def decode(self, scores: Scores, encoded: Encoded, parameters: Any) -> Any:
-        """Turn the scores of one input into the answer that clients see."""
+    def decode(self, scores: Any, encoded: Encoded, parameters: Any) -> Any:
+        """Turn the scores of one row (what was generated for it) into the answer that clients see."""
+
+    def merge(self, answers: list[Any], parameters: Any) -> Any:
+        """Return the one answer to an input that was encoded as several rows; default: of the only one."""
+        del parameters
+        (answer,) = answers
+        return answer
 
     def check_summary(
         self, columns: Mapping[str, str], summary: Sequence[Mapping[str, Any]], filename: str

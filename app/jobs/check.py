@@ -15,7 +15,6 @@ import psutil
 from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Dataset, prepare, read_dataset
 from app.adapt.source import Source, Sources, finished_source
-from app.adapt.task import Example
 from app.files.repository import FileRepository
 from app.jobs.schemas import CheckOut
 from app.kit.db import Database
@@ -57,7 +56,8 @@ def check_job(
         spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")
     )
     warnings = list(prepared.warnings)
-    lengths = _lengths(prepared.train, source, warnings)
+    texts = [prepared.task.texts(example) for example in prepared.train]
+    lengths = _lengths(texts, source, warnings)
     facts = Facts(
         lengths=lengths,
         num_parameters=_parameters(source, warnings),
@@ -86,8 +86,7 @@ def _source(
     return Sources(settings.model_dirs, hub=settings.hub).find_local(spec.model)
 
 
-def _lengths(examples: list[Example], source: Source | None, warnings: list[str]) -> list[int]:
-    texts = [[str(value) for value in example.inputs.values()] for example in examples]
+def _lengths(texts: list[list[str]], source: Source | None, warnings: list[str]) -> list[int]:
     tokenizer = None if source is None else source.folder / "tokenizer.json"
     if tokenizer is None or not tokenizer.is_file():
         warnings.append("token counts are estimated: the model's tokenizer is not on this host")
@@ -97,14 +96,22 @@ def _lengths(examples: list[Example], source: Source | None, warnings: list[str]
     encoder: Any = Tokenizer.from_file(str(tokenizer))
     encoder.no_truncation()
     encoder.no_padding()
-    batch = [tuple(t) if len(t) > 1 else t[0] for t in texts]
-    ids = [encoding.ids for encoding in encoder.encode_batch(batch)]
+    ids = _token_ids(encoder, texts)
     known = (encoder.token_to_id(name) for name in UNKNOWN)
     unknown_id = next((found for found in known if found is not None), None)
     warning = unknown_tokens(ids, unknown_id)
     if warning is not None:
         warnings.append(f"train: {warning}")
     return [len(each) for each in ids]
+
+
+def _token_ids(encoder: Any, texts: list[list[str]]) -> list[list[int]]:
+    """Return the ids of each example: of a pair as one sequence, of more texts one after the other."""
+    if all(len(group) in {1, 2} for group in texts):
+        batch = [group[0] if len(group) == 1 else tuple(group) for group in texts]
+        return [encoding.ids for encoding in encoder.encode_batch(batch)]
+    flat = iter(encoder.encode_batch([text for group in texts for text in group]))
+    return [[token for _ in group for token in next(flat).ids] for group in texts]
 
 
 def _parameters(source: Source | None, warnings: list[str]) -> int:

@@ -26,8 +26,6 @@ from app.store.manifest import verify_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from app.adapt.task import Scores
-
 _TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 logging.disable_progress_bar()
 if "OMP_NUM_THREADS" not in os.environ:
@@ -37,7 +35,7 @@ if "OMP_NUM_THREADS" not in os.environ:
 
 
 class LoadedModel:
-    """A model in memory. `encode` belongs to one thread (tokenizers keep state), `score` to another."""
+    """A model in memory. `encode` belongs to one thread (tokenizers keep state), `answer` to another."""
 
     def __init__(
         self, task: Task, tokenizer: PreTrainedTokenizerBase, network: nn.Module, max_length: int
@@ -58,11 +56,13 @@ class LoadedModel:
         return self.task.encode(self._tokenizer, examples, self._max_length)
 
     @torch.inference_mode()
-    def score(self, encoded: list[Encoded]) -> list[Scores]:
-        """Return the scores of each input, (C,) float32, from one padded batch."""
-        batch = self._torch_half.collate(self.task, encoded, self._pad_id).to(self._device)
-        outputs = self._torch_half.forward(self._network, batch)
-        return list(outputs.logits.float().cpu().numpy())
+    def answer(self, encoded: list[Encoded], parameters: Any) -> list[Any]:
+        """Return what `Task.decode` reads of each row: its scores, or what was generated for it."""
+        half = self._torch_half
+        if self.task.generates:
+            return half.generate(self.task, self._network, encoded, self._tokenizer, parameters)
+        batch = half.collate(self.task, encoded, self._pad_id).to(self._device)
+        return list(half.scores(self.task, half.forward(self._network, batch), batch))
 
 
 def load_model(ref: ModelRef) -> LoadedModel:

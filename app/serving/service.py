@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -27,13 +29,13 @@ from app.store.manifest import CorruptFolder
 from app.telemetry import PREDICT_INPUTS, PREDICT_SECONDS, get_logger
 
 if TYPE_CHECKING:
-    from app.adapt.task import Scores
     from app.serving.engine import LoadedModel
 
 log = get_logger(__name__)
 R = TypeVar("R")
 
 MAX_INPUTS = 1000
+BATCHERS = 64  # of one model: as many sets of generation options are remembered
 INLINE = 16  # so few answers are decoded faster than a thread is reached
 
 
@@ -130,11 +132,11 @@ class LocalPredictor:
             options = parse_parameters(task, parameters)
             examples = [task.parse_input(value, index) for index, value in enumerate(inputs)]
             encoded = await self._in(self._tokenizer, served.model.encode, examples)
-            scores = await served.batcher.submit(encoded)
+            raw = await served.batcher(options).submit(encoded)
             if len(inputs) <= INLINE:
-                answers = _decode(task, scores, encoded, options)
+                answers = _decode(task, raw, encoded, options)
             else:
-                answers = await self._in(self._tokenizer, _decode, task, scores, encoded, options)
+                answers = await self._in(self._tokenizer, _decode, task, raw, encoded, options)
         return Prediction(answers, tokens=sum(len(item) for item in encoded))
 
     def evict(self, model_id: str) -> None:
@@ -170,20 +172,41 @@ class LocalPredictor:
 
 
 class _Served:
-    """A loaded model with its batcher: what the cache holds."""
+    """A loaded model with its batchers: what the cache holds."""
 
     def __init__(self, model: LoadedModel, scorer: Executor, settings: Settings) -> None:
         self.model = model
         self.bytes = model.bytes
-        self.batcher: Batcher[Encoded, Scores] = Batcher(
-            model.score,
-            scorer,
-            max_tokens=settings.max_batch_tokens,
-            max_queued=settings.max_queued_predictions,
-        )
+        self._scorer = scorer
+        self._settings = settings
+        self._batchers: OrderedDict[Any, Batcher[Encoded, Any]] = OrderedDict()
+
+    def batcher(self, options: Any) -> Batcher[Encoded, Any]:
+        """Return the batcher of these options: what is generated together is generated alike.
+
+        Scores are the same whatever the options, so tasks that do not generate have one batcher.
+        """
+        key = options if self.model.task.generates else None
+        batcher = self._batchers.get(key)
+        if batcher is None:
+
+            def answer(rows: list[Encoded]) -> list[Any]:
+                return self.model.answer(rows, options)
+
+            batcher = Batcher(
+                answer,
+                self._scorer,
+                max_tokens=self._settings.max_batch_tokens,
+                max_queued=self._settings.max_queued_predictions,
+            )
+            self._batchers[key] = batcher
+            while len(self._batchers) > BATCHERS:  # one that is at work ends its work
+                self._batchers.popitem(last=False)
+        return batcher
 
     def close(self) -> None:
-        self.batcher.close()
+        for batcher in self._batchers.values():
+            batcher.close()
 
 
 def parse_parameters(task: Task, parameters: dict[str, Any]) -> Any:
@@ -212,13 +235,14 @@ def _load_model(ref: ModelRef) -> LoadedModel:
     return load_model(ref)
 
 
-def _decode(
-    task: Task, scores: Sequence[Scores], encoded: Sequence[Encoded], options: Any
-) -> list[Any]:
+def _decode(task: Task, raw: Sequence[Any], encoded: Sequence[Encoded], options: Any) -> list[Any]:
+    """Return one answer for each input, whose rows lie side by side."""
     answers: list[Any] = []
-    for row, item in zip(scores, encoded, strict=True):
-        answer = task.decode(row, item, options)
-        if item.extra.get("truncated") and isinstance(answer, dict):
+    rows = zip(raw, encoded, strict=True)
+    for _, group in groupby(rows, key=lambda row: row[1].example):
+        members = list(group)
+        answer = task.merge([task.decode(row, item, options) for row, item in members], options)
+        if any(item.extra.get("truncated") for _, item in members) and isinstance(answer, dict):
             answer["truncated"] = True
         answers.append(answer)
     return answers

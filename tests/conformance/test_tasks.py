@@ -113,21 +113,48 @@ def test_metrics_judge_and_answers_are_json(parsed, base, tokenizer):
     half = task.network()
     network = half.load(task, base).eval()
     encoded = task.encode(tokenizer, examples, MAX_LENGTH)
+    batch = half.collate(task, encoded, tokenizer.pad_token_id)
     with torch.inference_mode():
-        logits = half.forward(network, half.collate(task, encoded, tokenizer.pad_token_id)).logits
-    scores = logits.numpy()
+        scores = half.scores(task, half.forward(network, batch), batch)
     whole, in_parts = task.metrics(), task.metrics()
-    targets = [item.target for item in encoded]
-    whole.add(scores, targets)
-    for row, target in enumerate(targets):
-        in_parts.add(scores[row : row + 1], [target])
+    whole.add(scores, encoded)
+    for row, item in zip(scores, encoded, strict=True):
+        in_parts.add([row], [item])
+    count, parameters = task.generation()
+    if count:
+        with torch.inference_mode():
+            answers = half.generate(task, network, encoded, tokenizer, parameters)
+        whole.add_generated(answers, encoded)
+        for answer, item in zip(answers, encoded, strict=True):
+            in_parts.add_generated([answer], [item])
     assert whole.compute() == in_parts.compute()
     assert task.primary_metric()[0] in whole.compute()
-    json.dumps([whole.compute(), whole.details()], allow_nan=False)
+    assert all(low <= high for low, high in whole.intervals().values())
+    json.dumps([whole.compute(), whole.details(), whole.intervals()], allow_nan=False)
     json.dumps(task.metrics().compute(), allow_nan=False)  # of nothing
+    assert task.metrics().intervals() == {}
+
+
+def test_every_input_has_one_answer_that_is_json(parsed, base, tokenizer):
+    task, examples = parsed
+    half = task.network()
+    network = half.load(task, base).eval()
+    asked = [replace(example, target=None) for example in examples]
+    encoded = task.encode(tokenizer, asked, MAX_LENGTH)
+    assert sorted({item.example for item in encoded}) == list(range(len(examples)))
     parameters = type(task).parameters()
-    for row, item in enumerate(encoded):
-        json.dumps(task.decode(scores[row], item, parameters), allow_nan=False)
+    with torch.inference_mode():
+        if task.generates:
+            raw = half.generate(task, network, encoded, tokenizer, parameters)
+        else:
+            batch = half.collate(task, encoded, tokenizer.pad_token_id)
+            raw = half.scores(task, half.forward(network, batch), batch)
+    for index in range(len(examples)):
+        rows = [
+            (row, item) for row, item in zip(raw, encoded, strict=True) if item.example == index
+        ]
+        answers = [task.decode(row, item, parameters) for row, item in rows]
+        json.dumps(task.merge(answers, parameters), allow_nan=False)
 
 
 def test_predict_inputs_become_the_same_tokens(parsed, tokenizer):

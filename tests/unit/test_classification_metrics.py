@@ -1,4 +1,4 @@
-"""Our metrics against scikit-learn's and scipy's."""
+"""What is reported is what scikit-learn and SciPy say of all rows at once, fed in parts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from app.adapt.outputs import Encoded
 from app.adapt.tasks.text_classification.metrics import (
     MultiLabelMetrics,
     RegressionMetrics,
@@ -17,8 +18,9 @@ LABELS = ["a", "b", "c", "d"]
 
 
 def fed(metric, scores, targets, size=7):
+    items = [Encoded([0], target=target) for target in targets]
     for start in range(0, len(targets), size):
-        metric.add(scores[start : start + size], targets[start : start + size])
+        metric.add(scores[start : start + size], items[start : start + size])
     return metric
 
 
@@ -82,3 +84,17 @@ def test_regression_of_a_constant_is_no_correlation():
         RegressionMetrics(), np.ones((5, 1), dtype=np.float32), [1.0, 2, 3, 4, 5]
     ).compute()
     assert (values["pearson"], values["spearman"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: fed(SingleLabelMetrics(LABELS), np.eye(4)[[0, 1, 2, 3, 3] * 20], [0, 1, 2, 3, 2] * 20),
+    lambda: fed(MultiLabelMetrics(LABELS, 0.5), np.eye(4)[[0, 1, 2, 3] * 25] * 9 - 4,
+                [[0], [1, 2], [2], []] * 25),
+    lambda: fed(RegressionMetrics(), np.arange(100.0)[:, None] % 17, list(np.arange(100.0) % 13)),
+])  # fmt: skip
+def test_intervals_hold_the_figure(make):
+    metric = make()
+    values, intervals = metric.compute(), metric.intervals()
+    assert intervals
+    for name, (low, high) in intervals.items():
+        assert low < values[name] < high

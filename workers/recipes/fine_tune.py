@@ -83,7 +83,14 @@ class FineTuneRecipe:
         parameters = sum(p.numel() for p in network.parameters())
         report.phase(Phase.ENCODING)
         resolved, sets = self._encode(prepared, loaded, parameters, device)
-        setup = self._setup(resolved, prepared, loaded, network.to(device), sets)
+        network = network.to(device)
+        sets = {
+            name: prepared.task.network().annotate(
+                prepared.task, network.eval(), items, _pad_id(loaded.tokenizer)
+            )
+            for name, items in sets.items()
+        }
+        setup = self._setup(resolved, prepared, loaded, network, sets)
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
         report.emit(
@@ -101,7 +108,7 @@ class FineTuneRecipe:
         setup = replace(setup, stage=replace(setup.stage, network=finished))
         report.phase(Phase.EVALUATING)
         evaluations = {
-            name: evaluate(setup.stage, sets[name], state.max_batch_tokens)
+            name: evaluate(setup.stage, sets[name], state.max_batch_tokens, intervals=True)
             for name in ("validation", "test")
             if sets[name]
         }
@@ -119,6 +126,7 @@ class FineTuneRecipe:
             task=prepared.task,
             network=network,
             losses=make_losses(resolved, prepared.task, prepared.train),
+            tokenizer=loaded.tokenizer,
             pad_id=_pad_id(loaded.tokenizer),
             device=next(network.parameters()).device,
             precision=resolved.runtime.precision,
@@ -233,7 +241,7 @@ def summarize(
         "stopped_early": state.is_stopped,
         "before": state.before,
         "evaluation": {
-            split: {"metrics": result.metrics, **result.details}
+            split: {"metrics": result.metrics, "intervals": result.intervals, **result.details}
             for split, result in evaluations.items()
         },
         "baselines": {"majority": majority_share(prepared)},

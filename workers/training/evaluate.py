@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from app.adapt.loss import Loss
-from app.adapt.outputs import Encoded, Outputs
-from app.adapt.task import Task
+from app.adapt.outputs import Batch, Encoded, Outputs
+from app.adapt.task import Metrics, Task
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     details: dict[str, Any]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,13 @@ class Stage:
     task: Task
     network: nn.Module
     losses: Sequence[Loss]
+    tokenizer: PreTrainedTokenizerBase
     pad_id: int
     device: torch.device
     precision: str
 
-    def run(self, items: Sequence[Encoded]) -> tuple[Outputs, torch.Tensor]:
-        """Return the outputs and the objective, a scalar mean, of one padded batch."""
+    def run(self, items: Sequence[Encoded]) -> tuple[Batch, Outputs, torch.Tensor]:
+        """Return a padded batch, the outputs, and the objective, a scalar mean over its targets."""
         half = self.task.network()
         batch = half.collate(self.task, items, self.pad_id).to(self.device)
         with autocast(self.device, self.precision):
@@ -45,22 +50,57 @@ class Stage:
         # Losses in full precision: a mean over a batch in bf16 has two digits.
         outputs = replace(outputs, logits=outputs.logits.float())
         terms = [loss.weight * loss.compute(outputs, batch, None) for loss in self.losses]
-        return outputs, torch.stack(terms).sum()
+        return batch, outputs, torch.stack(terms).sum()
 
 
-@torch.no_grad()  # not inference_mode: what a network caches in it could not be trained on after
-def evaluate(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> Evaluation:
-    """Run the network over a set; the loss is the mean over examples."""
+def evaluate(
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False
+) -> Evaluation:
+    """Run the network over a set; the loss is the mean over targets. Intervals take a moment more."""
     was_training = stage.network.training
     stage.network.eval()
-    metrics = stage.task.metrics()
-    total_loss = 0.0
+    with (
+        torch.no_grad()
+    ):  # not inference_mode: what a network caches in it could not be trained on after
+        metrics, loss = _judge(stage, encoded, max_tokens)
+        _judge_generated(stage, encoded, max_tokens, metrics)
+    stage.network.train(was_training)
+    values = {"loss": loss, **metrics.compute()}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return Evaluation(
+        metrics=finite,
+        details=metrics.details(),
+        intervals=metrics.intervals() if intervals else {},
+    )
+
+
+def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[Metrics, float]:
+    metrics, half = stage.task.metrics(), stage.task.network()
+    total = 0.0
     for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
         items = [encoded[index] for index in part]
-        outputs, loss = stage.run(items)
-        total_loss += float(loss) * len(items)
-        metrics.add(outputs.logits.cpu().numpy(), [item.target for item in items])
-    stage.network.train(was_training)
-    values = {"loss": total_loss / max(1, len(encoded)), **metrics.compute()}
-    finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    return Evaluation(metrics=finite, details=metrics.details())
+        batch, outputs, loss = stage.run(items)
+        total += float(loss) * units(items)
+        metrics.add(half.scores(stage.task, outputs, batch), items)
+    return metrics, total / max(1, units(encoded))
+
+
+def _judge_generated(
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, metrics: Metrics
+) -> None:
+    """Let the network answer some of the rows, evenly spread over the set."""
+    count, parameters = stage.task.generation()
+    if not count:
+        return
+    chosen = encoded[:: math.ceil(len(encoded) / count)] if encoded else []
+    half = stage.task.network()
+    for part in fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens):
+        items = [chosen[index] for index in part]
+        with autocast(stage.device, stage.precision):
+            answers = half.generate(stage.task, stage.network, items, stage.tokenizer, parameters)
+        metrics.add_generated(answers, items)
+
+
+def units(items: Sequence[Encoded]) -> int:
+    """Return how many targets the loss of these rows is a mean over."""
+    return sum(item.units for item in items)

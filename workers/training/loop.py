@@ -23,7 +23,7 @@ from workers.protocol import CheckpointRef
 from workers.training import checkpoint
 from workers.training.batches import BatchPlan
 from workers.training.device import seed_step, used_memory_mb
-from workers.training.evaluate import Evaluation, Stage, evaluate
+from workers.training.evaluate import Evaluation, Stage, evaluate, units
 from workers.training.optim import factor, make_optimizer, set_rates
 from workers.training.report import Report
 from workers.training.state import TrainState
@@ -138,12 +138,13 @@ class Loop:
         seed_step(self.runtime.seed, step)
         rate = set_rates(self.optimizer, self.base_rates, factor(spec, step, plan.total_steps))
         parts = plan.micro_batches(step)
-        size = sum(len(part) for part in parts)
+        rows = [[self.setup.train[index] for index in part] for part in parts]
+        targets = sum(map(units, rows))
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.setup.stage.device)
-        for part in parts:
-            _, loss = self.setup.stage.run([self.setup.train[index] for index in part])
-            loss = loss * (len(part) / size)
+        for items in rows:
+            _, _, loss = self.setup.stage.run(items)
+            loss = loss * (units(items) / max(1, targets))
             self.scaler.scale(loss).backward()
             total += loss.detach()
         self.scaler.unscale_(self.optimizer)
@@ -156,9 +157,9 @@ class Loop:
             raise _not_finite(loss_value, step + 1, float(spec.learning_rate))
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        tokens = sum(len(self.setup.train[index]) for part in parts for index in part)
+        tokens = sum(len(item) for items in rows for item in items)
         self._update(step=step + 1, trained_tokens=self.state.trained_tokens + tokens)
-        self.report.trained(size, tokens)
+        self.report.trained(sum(map(len, rows)), tokens)
         values = {"loss": loss_value, "learning_rate": rate, "gradient_norm": norm_value}
         self._report_step(plan, values)
 

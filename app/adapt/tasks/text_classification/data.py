@@ -222,6 +222,7 @@ def encode(
             if example.target is None
             else _encode_target(example.target, problem, index),
             row=example.row,
+            example=position,
             extra={"truncated": len(ids) >= max_length},
         )
         for position, (example, ids) in enumerate(zip(examples, batch["input_ids"], strict=True))
