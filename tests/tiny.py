@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.adapt.task import Architecture
 from app.store.durable import remove_folder
 from app.store.manifest import Manifest, write_manifest
 
@@ -60,6 +61,51 @@ def make_model_folder(
     network.save_pretrained(path)
     BertTokenizer(vocab=vocab, model_max_length=max_positions).save_pretrained(path)
     return path
+
+
+def make_base_folder(
+    path: Path, architecture: Architecture, *, texts: Sequence[str] = TEXTS, seed: int = 0
+) -> Path:
+    """Make a base model folder of random weights of the kind that a task asks for."""
+    if architecture == "encoder":
+        return make_model_folder(path, texts=texts, seed=seed)
+    from transformers import BertTokenizer
+
+    vocab = make_vocab(texts)
+    path.mkdir(parents=True, exist_ok=True)
+    _make_generator(architecture, vocab, seed).save_pretrained(path)
+    BertTokenizer(
+        vocab=vocab, model_max_length=64, bos_token="[CLS]", eos_token="[SEP]"
+    ).save_pretrained(path)
+    return path
+
+
+def _make_generator(architecture: Architecture, vocab: dict[str, int], seed: int) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+
+    ids: dict[str, Any] = {
+        "vocab_size": len(vocab),
+        "pad_token_id": vocab["[PAD]"],
+        "bos_token_id": vocab["[CLS]"],
+        "eos_token_id": vocab["[SEP]"],
+        "initializer_range": 0.5,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if architecture == "decoder":
+            return LlamaForCausalLM(
+                LlamaConfig(
+                    hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                    num_attention_heads=2, max_position_embeddings=64, **ids,
+                )
+            )  # fmt: skip
+        return T5ForConditionalGeneration(
+                T5Config(
+                    d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2, dropout_rate=0.0,
+                    decoder_start_token_id=vocab["[PAD]"], **ids,
+                )
+            )  # fmt: skip
 
 
 def make_finished_folder(

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.reader import Problems, Row
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     Scores = NDArray[np.float32]
+
+
+Architecture = Literal["encoder", "decoder", "encoder_decoder"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,11 @@ class Task(Plugin, ABC):
 
     roles: ClassVar[tuple[Role, ...]]
     parameters: ClassVar[type[Parameters]]
+    architecture: ClassVar[Architecture] = "encoder"  # the kind of base model that does it best
     generates: ClassVar[bool] = False  # answers are written token by token, not read off scores
+    pipeline: ClassVar[str | None] = (
+        None  # the pipeline of transformers that a finished folder works with
+    )
 
     # Data; free of torch.
     @abstractmethod
@@ -212,6 +219,16 @@ class Task(Plugin, ABC):
         (answer,) = answers
         return answer
 
+    # Documentation.
+    def example_input(self) -> Any:
+        """Return an element of a predict request's `inputs`, for the model card."""
+        return "some text"
+
+    def cautions(self) -> list[str]:
+        """Return what whoever uses the finished model should know, for the model card."""
+        return []
+
+    # Shared by all tasks.
     def check_summary(
         self, columns: Mapping[str, str], summary: Sequence[Mapping[str, Any]], filename: str
     ) -> None:
@@ -223,7 +240,6 @@ class Task(Plugin, ABC):
             InvalidData: the data cannot train this task.
         """
 
-    # Shared by all tasks.
     def resolve_columns(
         self, found: Sequence[str], given: Mapping[str, str], filename: str
     ) -> dict[str, str]:

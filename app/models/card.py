@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -120,19 +121,12 @@ def _labels(facts: Facts) -> list[str]:
 
 def _usage(facts: Facts) -> list[str]:
     model_id = str(facts.get("model_id", "MODEL"))
-    is_pair = _task(facts).get("pair") is True
-    given: Any = {"text": "first", "text_pair": "second"} if is_pair else "some text"
-    body = json.dumps({"inputs": [given]})
+    given: Any = facts.get("example_input", "some text")
+    body = json.dumps({"inputs": [given]}, ensure_ascii=False)
     curl = (
         f'curl "$ATTUNE_URL/v1/models/{model_id}/predict" \\\n'
         '  -H "Authorization: Bearer $ATTUNE_API_KEY" -H "Content-Type: application/json" \\\n'
-        f"  -d '{body}'"
-    )
-    python = (
-        "from transformers import pipeline\n\n"
-        f"model = pipeline({json.dumps(_task(facts).get('kind', 'text-classification'))}, "
-        'model="this-folder")\n'
-        f"print(model({json.dumps(given)}))"
+        f"  -d {shlex.quote(body)}"
     )
     http = (
         "import os, httpx2\n\n"
@@ -143,12 +137,16 @@ def _usage(facts: Facts) -> list[str]:
         ")\n"
         'print(answer.json()["data"])'
     )
-    return [
-        _fence("sh", curl),
-        _fence("python", http),
-        "Without a server, from the downloaded folder:",
-        _fence("python", python),
-    ]
+    blocks = [_fence("sh", curl), _fence("python", http)]
+    pipeline = facts.get("pipeline")
+    if pipeline:
+        python = (
+            "from transformers import pipeline\n\n"
+            f'model = pipeline({json.dumps(pipeline)}, model="this-folder")\n'
+            f"print(model({json.dumps(given, ensure_ascii=False)}))"
+        )
+        blocks += ["Without a server, from the downloaded folder:", _fence("python", python)]
+    return blocks
 
 
 def _settings(facts: Facts) -> list[str]:
@@ -171,10 +169,7 @@ def _versions(facts: Facts) -> list[str]:
 
 
 def _limits(facts: Facts) -> list[str]:
-    limits = list(LIMITS)
-    labels = _task(facts).get("labels")
-    if labels and _task(facts).get("problem") == "single_label":
-        limits.insert(0, "Every text gets one of its labels, also one that fits none of them.")
+    limits = [*facts.get("cautions", []), *LIMITS]
     if not any(name.startswith("test/") for name in _dict(facts.get("metrics"))):
         limits.append(
             "There was no test set. The validation set picked the checkpoint: its figures flatter."

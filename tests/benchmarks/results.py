@@ -3,9 +3,9 @@
     attune up --detach
     python -m tests.benchmarks.results sst2 trec htl_zh
 
-The sets lie under `ATTUNE_TEST_DATA` (default `../shared/data`). The published evaluation set is given as
-`data.test` and plays no part in training or in choosing a checkpoint: that is done on rows held out of
-the training file.
+The sets lie under `ATTUNE_TEST_DATA` (default `../shared/data`), what they are is in `tests/benchmarks/sets/`.
+The published evaluation set is given as `data.test` and plays no part in training or in choosing a
+checkpoint: that is done on rows held out of the training file, or on the set's own validation file.
 """
 
 from __future__ import annotations
@@ -21,29 +21,7 @@ from typing import Any
 
 import httpx2
 
-from tests.published import DATA
-
-ROOT = Path(__file__).resolve().parents[2]
-SAMPLES = ROOT / "examples" / "banking"  # absolute, so that it stands beside the others
-# name: training file, evaluation file, header line to put before both, data options, optimization
-SETS: dict[str, tuple[str, str, str, dict[str, Any], dict[str, Any]]] = {
-    "banking": (str(SAMPLES / "train.jsonl"), str(SAMPLES / "test.jsonl"), "", {}, {}),
-    "sst2": ("sst2/train.tsv", "sst2/dev.tsv", "text\tlabel\n", {}, {}),
-    "trec": (
-        "trec/train.jsonl",
-        "trec/test.jsonl",
-        "",
-        {"split": {"validation": 0.05}},
-        {"epochs": 5},
-    ),
-    "htl_zh": (
-        "chnsenticorp_htl_zh/train.csv",
-        "chnsenticorp_htl_zh/test.csv",
-        "",
-        {"on_bad_rows": "skip"},
-        {"epochs": 2, "max_length": 192},
-    ),
-}
+from tests.benchmarks.sets import PublishedSet, published_sets
 
 
 def client(home: Path) -> httpx2.Client:
@@ -56,80 +34,110 @@ def client(home: Path) -> httpx2.Client:
     )
 
 
-def upload(http: httpx2.Client, path: Path, header: str) -> str:
-    """Upload a file, with a header line where the published one has none."""
-    content = header.encode() + path.read_bytes()
-    answer = http.post(
-        "/v1/files", data={"purpose": "fine-tune"}, files={"file": (path.name, content)}
-    )
-    answer.raise_for_status()
+def upload(http: httpx2.Client, name: str, content: bytes) -> str:
+    """Upload a file."""
+    answer = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": (name, content)})
+    if answer.status_code != httpx2.codes.CREATED:
+        sys.exit(answer.text)
     return str(answer.json()["id"])
 
 
 def run(
-    http: httpx2.Client, name: str, seed: int, method: Any, overrides: dict[str, Any]
+    http: httpx2.Client, name: str, chosen: PublishedSet, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Run one job to its end and return it."""
-    folder = DATA / "text_classification"
-    train, test, header, data, optimization = SETS[name]
-    spec = {
-        "kind": "fine_tune",
-        "model": "all-MiniLM-L6-v2",
-        "task": "text-classification",
-        "data": {
-            "train": upload(http, folder / train, header),
-            "test": upload(http, folder / test, header),
-            **data,
-        },
-        "method": method,
-        "optimization": {**optimization, **overrides},
-        "runtime": {"seed": seed},
-        "suffix": name.replace("_", "-"),
+    parts = {"train": chosen.train, "validation": chosen.validation, "test": chosen.test}
+    files = {
+        part: upload(http, *chosen.content(content))
+        for part, content in parts.items()
+        if content is not None
     }
+    spec = merged(
+        {
+            "kind": "fine_tune",
+            "model": chosen.models[0],
+            "data": files,
+            "suffix": name.replace("_", "-"),
+        },
+        chosen.spec,
+        changes,
+    )
     answer = http.post("/v1/jobs", json=spec)
-    if answer.status_code != 201:
+    if answer.status_code != httpx2.codes.CREATED:
         sys.exit(answer.text)
     job = answer.json()
     while job["state"] in {"queued", "running"}:
-        time.sleep(2.0)
+        time.sleep(1.0)
         job = http.get(f"/v1/jobs/{job['id']}").json()
     if job["state"] != "succeeded":
         sys.exit(json.dumps(job["error"], indent=2))
     return job
 
 
+def merged(*specs: dict[str, Any]) -> dict[str, Any]:
+    """Return one spec of several; later ones win, field by field. A `kind` replaces what it is in."""
+    result: dict[str, Any] = {}
+    for spec in specs:
+        for key, value in spec.items():
+            old = result.get(key)
+            is_patch = isinstance(value, dict) and isinstance(old, dict) and "kind" not in value
+            result[key] = merged(old, value) if is_patch else value
+    return result
+
+
 def main() -> None:
     """Run the named sets."""
+    sets = published_sets()
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("sets", nargs="+", choices=sorted(SETS))
+    parser.add_argument("sets", nargs="+", choices=sorted(sets))
     parser.add_argument("--home", type=Path, default=Path.home() / ".attune")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--optimization", type=json.loads, default={}, help="JSON, e.g. '{\"epochs\": 4}'"
     )
-    parser.add_argument(
-        "--method", type=json.loads, nargs="+", default=[{"kind": "full"}], help="JSON, one or more"
-    )
+    parser.add_argument("--method", type=json.loads, nargs="+", default=[None], help="JSON")
+    parser.add_argument("--spec", type=json.loads, default={}, help="JSON of any other fields")
     arguments = parser.parse_args()
     http = client(arguments.home)
     for name, seed, method in product(arguments.sets, arguments.seeds, arguments.method):
-        job = run(http, name, seed, method, arguments.optimization)
-        show(f"{name} {method['kind']} seed {seed}", job)
+        changes: dict[str, Any] = {
+            "optimization": arguments.optimization,
+            "runtime": {"seed": seed},
+            **arguments.spec,
+        }
+        if method is not None:
+            changes["method"] = method
+        job = run(http, name, sets[name], changes)
+        show(f"{name} {job['spec']['method']['kind']} seed {seed}", job)
 
 
 def show(title: str, job: dict[str, Any]) -> None:
-    """Print what came of a job, in one line."""
+    """Print what came of a job: every figure of the test set, with its interval where it has one."""
     report, resolved = job["report"], job["resolved"]["optimization"]
-    test, validation = (report["evaluation"][name]["metrics"] for name in ("test", "validation"))
+    print(f"{title}: {job['model_id']}, {job['finished_at'] - job['started_at']} s")
+    for split in ("test", "validation"):
+        found = report["evaluation"].get(split)
+        if found is not None:
+            print(f"  {split:10} {figures(found['metrics'], found['intervals'])}")
+    print(f"  {'before':10} {figures(report['before'], {})} (validation)")
+    for name, values in report["baselines"].items():
+        print(f"  {name:10} {json.dumps(values)}")
     print(
-        f"{title}: test accuracy {test['accuracy']:.4f}, macro F1 {test['f1_macro']:.4f}, "
-        f"validation {validation['accuracy']:.4f}, majority {report['baselines']['majority']['test']:.4f}; "
-        f"{report['trained_parameters']:,} weights, {resolved['epochs']} epochs, "
+        f"  {report['trained_parameters']:,} weights, {resolved['epochs']} epochs, "
         f"lr {resolved['learning_rate']}, length {resolved['max_length']}, best step "
-        f"{report['best_step']} of {report['steps']}, {job['finished_at'] - job['started_at']} s, "
-        f"{job['model_id']}",
+        f"{report['best_step']} of {report['steps']}",
         flush=True,
     )
+
+
+def figures(metrics: dict[str, float], intervals: dict[str, list[float]]) -> str:
+    """Return metrics in one line."""
+    parts: list[str] = []
+    for name, value in metrics.items():
+        low_high = intervals.get(name)
+        around = f" [{low_high[0]:.4g}, {low_high[1]:.4g}]" if low_high else ""
+        parts.append(f"{name} {value:.4g}{around}")
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

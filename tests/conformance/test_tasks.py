@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from app.adapt.plugins import LOSSES, TASKS
 from app.adapt.reader import Problems, Row
 from app.adapt.task import Example, Task
-from tests.tiny import make_model_folder
+from tests.tiny import make_base_folder
 
 MAX_LENGTH = 32
 KINDS = TASKS.kinds
@@ -46,9 +46,9 @@ def parsed(request) -> tuple[Task, list[Example]]:
 
 @pytest.fixture(scope="module")
 def base(parsed, tmp_path_factory) -> Path:
-    _, examples = parsed
-    texts = [text for e in examples for text in e.inputs.values() if isinstance(text, str)]
-    return make_model_folder(tmp_path_factory.mktemp("base"), texts=texts)
+    task, examples = parsed
+    texts = [text for example in examples for text in task.texts(example)]
+    return make_base_folder(tmp_path_factory.mktemp("base"), task.architecture, texts=texts)
 
 
 @pytest.fixture(scope="module")

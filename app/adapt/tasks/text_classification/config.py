@@ -55,6 +55,7 @@ class TextClassification(Task):
             raise ValueError(message)
         return self
 
+    pipeline: ClassVar[str | None] = "text-classification"
     parameters: ClassVar[type[Parameters]] = predict.ClassificationParameters
     roles: ClassVar[tuple[Role, ...]] = (
         Role(
@@ -161,6 +162,16 @@ class TextClassification(Task):
         return predict.decode(
             scores, self.fitted_problem, self.labels or [], self.threshold, parameters
         )
+
+    def example_input(self) -> Any:
+        """Return a text, or two."""
+        return {"text": "first", "text_pair": "second"} if self.pair is True else "some text"
+
+    def cautions(self) -> list[str]:
+        """Say that there is no "none of these"."""
+        if self.problem != "single_label":
+            return []
+        return ["Every text gets one of its labels, also one that fits none of them."]
 
     @property
     def num_outputs(self) -> int:
