@@ -3,7 +3,7 @@
     attune up --detach
     python -m tests.benchmarks.results sst2 trec htl_zh
 
-The sets lie under `ATTUNE_TEST_DATA` (default `../shared/data`), what they are is in `tests/benchmarks/sets/`.
+The sets lie under `ATTUNE_TEST_DATA` (default `../shared/data`); `tests/benchmarks/sets/` describes them.
 The published evaluation set is given as `data.test` and plays no part in training or in choosing a
 checkpoint: that is done on rows held out of the training file, or on the set's own validation file.
 """

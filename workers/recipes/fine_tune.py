@@ -83,14 +83,7 @@ class FineTuneRecipe:
         parameters = sum(p.numel() for p in network.parameters())
         report.phase(Phase.ENCODING)
         resolved, sets = self._encode(prepared, loaded, parameters, device)
-        network = network.to(device)
-        sets = {
-            name: prepared.task.network().annotate(
-                prepared.task, network.eval(), items, _pad_id(loaded.tokenizer)
-            )
-            for name, items in sets.items()
-        }
-        setup = self._setup(resolved, prepared, loaded, network, sets)
+        setup = self._setup(resolved, prepared, loaded, network.to(device), sets)
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
         report.emit(
@@ -122,12 +115,17 @@ class FineTuneRecipe:
         self, resolved: FineTune, prepared: Prepared, loaded: Loaded, network: torch.nn.Module,
         sets: dict[str, list[Encoded]],
     ) -> Setup:  # fmt: skip
+        task, pad_id = prepared.task, _pad_id(loaded.tokenizer)
+        annotate = task.network().annotate
+        sets = {
+            name: annotate(task, network.eval(), items, pad_id) for name, items in sets.items()
+        }
         stage = Stage(
-            task=prepared.task,
+            task=task,
             network=network,
-            losses=make_losses(resolved, prepared.task, prepared.train),
+            losses=make_losses(resolved, task, prepared.train),
             tokenizer=loaded.tokenizer,
-            pad_id=_pad_id(loaded.tokenizer),
+            pad_id=pad_id,
             device=next(network.parameters()).device,
             precision=resolved.runtime.precision,
         )

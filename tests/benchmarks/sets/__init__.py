@@ -14,7 +14,7 @@ from tests.published import DATA
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """Training and evaluation file (under the data folder, or a function that makes the bytes) and the spec.
+    """Training and evaluation file (under the data folder, or what makes the bytes) and the spec.
 
     `spec` holds every field of the job but its files; `columns` and the like go into `spec["data"]`.
     """
