@@ -34,6 +34,12 @@ class Method(Plugin, ABC):
 
     freezes: ClassVar[bool] = False  # some weights never train, so they had better be pretrained
 
+    freeze: list[str] = Field(
+        default=[],
+        description='Layers that stay as they are: "embeddings", "head", blocks ("0-3", "5"), or patterns '
+        'of parameter names ("*.attention.*").',
+    )
+
     def learning_rate(self, num_parameters: int) -> float:
         """Return the value that `"auto"` stands for, for a network of this size."""
         return full_learning_rate(num_parameters)

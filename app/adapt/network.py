@@ -43,6 +43,8 @@ class TransformerNetwork:
     def load(self, task: Any, folder: Path, *, fresh: bool = False) -> nn.Module:
         """Build the network; parts that the folder has no weights for (a head) are drawn anew.
 
+        Their names are noted on it, for `new_parameters`.
+
         Raises:
             InvalidSpec: this kind of model cannot do the task.
         """
@@ -56,18 +58,19 @@ class TransformerNetwork:
             )
             raise InvalidSpec(message, param="model", code="model_does_not_fit")
         if fresh:
-            return cast("nn.Module", self.model_class.from_config(config))
-        return cast(
-            "nn.Module",
-            self.model_class.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,
-            ),
+            network = self.model_class.from_config(config)
+            return _noted(network, [name for name, _ in network.named_parameters()])
+        network, info = self.model_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
+        mismatched = [entry[0] for entry in info["mismatched_keys"]]
+        return _noted(network, [*info["missing_keys"], *mismatched])
 
     def annotate(
         self, task: Any, network: nn.Module, encoded: list[Encoded], pad_id: int
@@ -109,6 +112,16 @@ class TransformerNetwork:
     def save(self, network: nn.Module, folder: Path) -> None:
         """Write config.json and model.safetensors."""
         cast("Any", network).save_pretrained(folder, safe_serialization=True)
+
+
+def new_parameters(network: nn.Module) -> frozenset[str]:
+    """Return the names of the weights that were drawn when a task's network was loaded: its new head."""
+    return cast("Any", network).attune_new_parameters
+
+
+def _noted(network: Any, names: Sequence[str]) -> nn.Module:
+    network.attune_new_parameters = frozenset(names)
+    return cast("nn.Module", network)
 
 
 def pad(

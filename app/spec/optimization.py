@@ -18,6 +18,17 @@ class EarlyStopping(Frozen):
     min_delta: float = Field(default=0.0, ge=0)
 
 
+class L2Sp(Frozen):
+    """Pull towards the starting weights: (alpha/2) |w - w0|^2 + (beta/2) |w_new|^2.
+
+    Source: Li et al. 2018 (arXiv 1802.01483), eq. 3. w_new are weights that the source does not have, the
+    head's; it replaces weight decay.
+    """
+
+    alpha: float = Field(default=0.01, ge=0)
+    beta: float = Field(default=0.01, ge=0)
+
+
 class Optimization(Frozen):
     """Optimizer, schedule and budget."""
 
@@ -54,4 +65,5 @@ class Optimization(Frozen):
     class_weights: Literal["balanced"] | None = Field(
         default=None, description="balanced: n / (classes * count), for uneven classes."
     )
+    l2_sp: L2Sp | None = Field(default=None, description="Pull towards the starting weights.")
     early_stopping: EarlyStopping | None = None

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from app.adapt.layers.depth import select
+from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
 from app.errors import TrainingFailed
 from app.jobs.state import Phase
@@ -21,6 +23,7 @@ from app.spec.fine_tune import FineTune
 from app.store.manifest import CorruptFolder
 from workers.protocol import CheckpointRef
 from workers.training import checkpoint
+from workers.training.anchor import Anchor
 from workers.training.batches import BatchPlan
 from workers.training.device import seed_step, used_memory_mb
 from workers.training.evaluate import Evaluation, Stage, evaluate, units
@@ -59,6 +62,12 @@ class Loop:
         self.runtime, self.optimization = spec.runtime, spec.optimization
         rate, decay = float(self.optimization.learning_rate), self.optimization.weight_decay
         self.network = setup.stage.network
+        frozen = select(self.network, spec.method.freeze)
+        self.frozen = [p for name, p in self.network.named_parameters() if name in frozen]
+        self._keep_frozen()
+        penalty = self.optimization.l2_sp
+        self.anchor = penalty and Anchor(self.network, new_parameters(self.network), penalty)
+        decay = 0.0 if penalty else decay
         groups = spec.method.parameter_groups(self.network, learning_rate=rate, weight_decay=decay)
         self.base_rates = [float(group["lr"]) for group in groups]
         self.optimizer = make_optimizer(groups, self.optimization)
@@ -135,6 +144,7 @@ class Loop:
         """One optimizer step: the gradient is that of the whole batch, however it is cut."""
         step, spec = self.state.step, self.optimization
         self.setup.spec.method.before_step(self.network, fraction=step / plan.total_steps)
+        self._keep_frozen()
         seed_step(self.runtime.seed, step)
         rate = set_rates(self.optimizer, self.base_rates, factor(spec, step, plan.total_steps))
         parts = plan.micro_batches(step)
@@ -148,6 +158,8 @@ class Loop:
             self.scaler.scale(loss).backward()
             total += loss.detach()
         self.scaler.unscale_(self.optimizer)
+        if self.anchor is not None:
+            self.anchor.add_gradients()
         limit = spec.gradient_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit)
         # The one wait for the device in a step.
@@ -258,6 +270,10 @@ class Loop:
             "warning",
         )
         return self._plan()
+
+    def _keep_frozen(self) -> None:
+        for parameter in self.frozen:
+            parameter.requires_grad = False
 
     def _update(self, **values: Any) -> None:
         self.state = self.state.model_copy(update=values)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
 from torch import nn
 
+from app.errors import InvalidSpec
+
 # The numbered blocks of transformers' models: layer (BERT), layers (Llama, BART), h (GPT-2), block (T5).
 BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
+RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 EMBEDDINGS = re.compile(r"(?:^|\.)[^.]*(?:embed|wte|wpe|shared)[^.]*(?:\.|$)")
 
 
@@ -22,6 +26,56 @@ def depths(network: nn.Module) -> dict[str, int]:
     a last normalization.
     """
     return _depths(tuple(name for name, _ in network.named_parameters()))
+
+
+def head_names(network: nn.Module) -> set[str]:
+    """Return the names of what lies on top and answers the task, without a language model's output matrix.
+
+    That matrix is as large as the embeddings and as well trained: methods that train little leave it.
+    """
+    depth = depths(network)
+    top = max(depth.values())
+    get: Any = getattr(network, "get_output_embeddings", None)
+    matrix = None if get is None else get()
+    kept = set() if matrix is None else {id(p) for p in matrix.parameters()}
+    return {
+        name for name, p in network.named_parameters() if depth[name] == top and id(p) not in kept
+    }
+
+
+def select(network: nn.Module, wanted: Sequence[str]) -> set[str]:
+    """Return the names of the parameters that are meant by `wanted`.
+
+    Each entry is "embeddings", "head", a block's number from 0 or a range ("3", "0-3"), or a pattern
+    of parameter names ("*.attention.*").
+
+    Raises:
+        InvalidSpec: an entry means nothing in this network.
+    """
+    depth = depths(network)
+    top = max(depth.values())
+    chosen: set[str] = set()
+    for entry in wanted:
+        blocks = RANGE.fullmatch(entry)
+        if entry == "embeddings":
+            found = {name for name in depth if depth[name] == 0}
+        elif entry == "head":
+            found = head_names(network)
+        elif blocks is not None:
+            first, last = int(blocks[1]), int(blocks[2] or blocks[1])
+            found = {
+                name for name in depth if first < depth[name] <= last + 1 and depth[name] < top
+            }
+        else:
+            found = {name for name in depth if fnmatchcase(name, entry)}
+        if not found:
+            message = (
+                f"no layer {entry!r} in this model; there are embeddings, head, blocks 0-{top - 2}, and "
+                f"patterns of names such as {next(iter(depth))!r}"
+            )
+            raise InvalidSpec(message, param="method.freeze", code="layer_not_found")
+        chosen |= found
+    return chosen
 
 
 @lru_cache(maxsize=16)

@@ -34,15 +34,15 @@ class BiasOnly(Method):
         Raises:
             InvalidSpec: the network has no biases (T5, Llama): nothing of the base would move.
         """
-        from app.adapt.layers.depth import depths
+        from app.adapt.layers.depth import depths, head_names
 
-        depth = depths(network)
+        depth, head = depths(network), head_names(network)
         top = max(depth.values())
         has_bias = False
         for name, parameter in network.named_parameters():
             is_bias = name.endswith("bias")
             has_bias |= is_bias and depth[name] < top
-            parameter.requires_grad_(is_bias or depth[name] == top)
+            parameter.requires_grad_(is_bias or name in head)
         if not has_bias:
             message = "method bias_only: this model has no biases; use full or gradual_unfreezing"
             raise InvalidSpec(message, param="method", code="method_does_not_fit")

@@ -40,13 +40,12 @@ class Lora(Method):
         Raises:
             InvalidSpec: the network has no linear layers in numbered blocks.
         """
-        from app.adapt.layers.depth import depths
+        from app.adapt.layers.depth import head_names
         from app.adapt.layers.lora import add_low_rank
 
-        depth = depths(network)
-        top = max(depth.values())
+        head = head_names(network)
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(depth[name] == top)
+            parameter.requires_grad_(name in head)
         scale = self.alpha / (math.sqrt(self.rank) if self.rank_stabilized else self.rank)
         if not add_low_rank(network, rank=self.rank, scale=scale, dropout=self.dropout):
             message = "method lora: this model has no linear layers in blocks; use full"
