@@ -102,6 +102,12 @@ class ProgressEvent(Frozen):
     tokens_per_s: float | None = None
 
 
+class AliveEvent(Frozen):
+    """Work goes on that has no steps to count; said for the watchdog alone."""
+
+    type: Literal["alive"] = "alive"
+
+
 class MetricsEvent(Frozen):
     """Values of named series at a step (`train/loss`, `train/learning_rate`, `eval/accuracy`, ...)."""
 
@@ -161,6 +167,7 @@ Event = Annotated[
     | ResolvedEvent
     | LogEvent
     | ProgressEvent
+    | AliveEvent
     | MetricsEvent
     | CheckpointEvent
     | QuarantineEvent

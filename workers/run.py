@@ -24,6 +24,7 @@ from workers import record
 from workers.assignment import build_assignment
 from workers.lease import LeaseKeeper, Verdict
 from workers.protocol import (
+    AliveEvent,
     DrainedEvent,
     Event,
     FailedEvent,
@@ -101,6 +102,8 @@ class JobRun:
 
     def _take(self, event: Event) -> None:
         match event:
+            case AliveEvent():
+                pass
             case MetricsEvent() | ProgressEvent():
                 self._pending.append(event)
                 if time.monotonic() - self._flushed_at >= COALESCE_S:

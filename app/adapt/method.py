@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,10 @@ class Method(Plugin, ABC):
     """How a network is adapted. Subclass it in one file under `methods/`; as it is, it tunes everything."""
 
     freezes: ClassVar[bool] = False  # some weights never train, so they had better be pretrained
+    probes: ClassVar[bool] = (
+        False  # a linear head is fitted on frozen features before anything trains
+    )
+    steps: ClassVar[bool] = True  # it trains by steps of gradient descent
 
     freeze: list[str] = Field(
         default=[],
@@ -94,3 +98,24 @@ class LayerwiseMethod(Method, ABC):
             weight_decay=weight_decay,
             layer_decay=self.layer_decay,
         )
+
+
+class FeatureMethod(Method, ABC):
+    """A method that begins with a linear head on frozen, pooled features."""
+
+    probes: ClassVar[bool] = True
+
+    layers: list[int] = Field(
+        default=[-1], min_length=1, max_length=64,
+        description="Hidden states that features are taken of: 0 the embeddings, -1 the last layer.",
+    )  # fmt: skip
+    poolings: list[Literal["mean", "max", "cls", "last"]] = Field(
+        default=["mean"], min_length=1, max_length=4,
+        description="How the states of all tokens become one vector; several lie side by side.",
+    )  # fmt: skip
+    normalize: bool = Field(
+        default=True, description="Each vector to length 1 before they are joined."
+    )
+    regularization: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        default="auto", description="C of the regression, small is strong; auto: by held-out rows."
+    )

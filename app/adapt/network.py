@@ -59,7 +59,7 @@ class TransformerNetwork:
             raise InvalidSpec(message, param="model", code="model_does_not_fit")
         if fresh:
             network = self.model_class.from_config(config)
-            return _noted(network, [name for name, _ in network.named_parameters()])
+            return noted(network, [name for name, _ in network.named_parameters()])
         network, info = self.model_class.from_pretrained(
             folder,
             config=config,
@@ -70,7 +70,17 @@ class TransformerNetwork:
             output_loading_info=True,
         )
         mismatched = [entry[0] for entry in info["mismatched_keys"]]
-        return _noted(network, [*info["missing_keys"], *mismatched])
+        return noted(network, [*info["missing_keys"], *mismatched])
+
+    def load_probe(self, task: Any, folders: Sequence[Path], method: Any) -> nn.Module:
+        """Build a linear head on frozen features; for tasks that one answer a text is read off.
+
+        Raises:
+            InvalidSpec: this task is not one of them.
+        """
+        del folders
+        message = f"method {method.name()} does not fit {task.name()}: it gives one answer a text"
+        raise InvalidSpec(message, param="method", code="method_does_not_fit")
 
     def annotate(
         self, task: Any, network: nn.Module, encoded: list[Encoded], pad_id: int
@@ -119,7 +129,8 @@ def new_parameters(network: nn.Module) -> frozenset[str]:
     return cast("Any", network).attune_new_parameters
 
 
-def _noted(network: Any, names: Sequence[str]) -> nn.Module:
+def noted(network: Any, names: Sequence[str]) -> nn.Module:
+    """Return the network with the names of its new weights on it."""
     network.attune_new_parameters = frozenset(names)
     return cast("nn.Module", network)
 

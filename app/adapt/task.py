@@ -72,6 +72,14 @@ class Network(Protocol):
         """
         ...
 
+    def load_probe(self, task: Any, folders: Sequence[Path], method: Any) -> nn.Module:
+        """Build a linear head on the frozen features of encoders.
+
+        Raises:
+            InvalidSpec: it is not one answer a text that this task asks for.
+        """
+        ...
+
     def annotate(
         self, task: Any, network: nn.Module, encoded: list[Encoded], pad_id: int
     ) -> list[Encoded]:

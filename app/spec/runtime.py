@@ -25,6 +25,11 @@ class Runtime(Frozen):
     keep_checkpoints: int = Field(
         default=2, ge=1, le=100, description="Newest kept, plus the best."
     )
+    baselines: bool = Field(
+        default=True,
+        description="Judge the untouched base and a linear probe on the same held-out rows, after the "
+        "training.",
+    )
     max_runtime_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="The job fails when it is not done this long after its creation."
     )

@@ -21,7 +21,9 @@ from app.spec.fine_tune import FineTune
 from app.spec.resolve import Facts, resolve
 from app.store.durable import sha256_of
 from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
+from workers.recipes.baselines import linear_probe, untouched
 from workers.recipes.objective import check_objective, make_losses
+from workers.recipes.probe import probe
 from workers.recipes.saving import save_model
 from workers.training.device import (
     choose_device,
@@ -94,22 +96,50 @@ class FineTuneRecipe:
                 resumed_from_step=start,
             )
         )
-        state = loop.run()
+        if resolved.method.probes and start is None:
+            self._probe(setup)
+        state = loop.run() if resolved.method.steps else loop.state
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         # What is judged is what is saved: adapters are merged first.
         finished = resolved.method.finish(network)
         setup = replace(setup, stage=replace(setup.stage, network=finished))
-        report.phase(Phase.EVALUATING)
+        evaluations, baselines = self._judge(setup, loaded, sets, state.max_batch_tokens)
+        report.phase(Phase.SAVING)
+        summary = summarize(state, prepared, evaluations, baselines)
+        return save_model(
+            self.assignment, setup, loaded, prepared, evaluations,
+            summary | {"trained_parameters": trained},
+        )  # fmt: skip
+
+    def _probe(self, setup: Setup) -> None:
+        """Fit a linear head on what the network says before anything of it is trained."""
+        self.report.phase(Phase.TRAINING)
+        method: Any = setup.spec.method
+        tokens = int(setup.spec.optimization.max_batch_tokens)
+        facts = probe(setup.stage, method, setup.train, setup.validation, tokens)
+        self.report.log(
+            f"A head on {facts['features']} frozen features of {facts['rows']} rows: encoded in "
+            f"{facts['encoding_s']} s, fitted in {facts['fitting_s']} s, C = {facts['regularization']:g}",
+            data=facts,
+        )
+
+    def _judge(
+        self, setup: Setup, loaded: Loaded, sets: dict[str, list[Encoded]], max_tokens: int
+    ) -> tuple[dict[str, Evaluation], dict[str, Any]]:
+        """Evaluate the finished network, and beside it what it has to beat."""
+        self.report.phase(Phase.EVALUATING)
         evaluations = {
-            name: evaluate(setup.stage, sets[name], state.max_batch_tokens, intervals=True)
+            name: evaluate(setup.stage, sets[name], max_tokens, intervals=True)
             for name in ("validation", "test")
             if sets[name]
         }
-        report.phase(Phase.SAVING)
-        return save_model(
-            self.assignment, setup, loaded, prepared, evaluations,
-            summarize(state, prepared, evaluations) | {"trained_parameters": trained},
-        )  # fmt: skip
+        if not self.spec.runtime.baselines:
+            return evaluations, {}
+        folder, seed = loaded.source.folder, self.spec.runtime.seed
+        found = {"untouched": untouched(setup.stage, folder, sets, max_tokens)}
+        if setup.spec.method.steps:
+            found["linear_probe"] = linear_probe(setup.stage, folder, sets, max_tokens, seed)
+        return evaluations, {name: figures for name, figures in found.items() if figures}
 
     def _setup(
         self, resolved: FineTune, prepared: Prepared, loaded: Loaded, network: torch.nn.Module,
@@ -117,9 +147,7 @@ class FineTuneRecipe:
     ) -> Setup:  # fmt: skip
         task, pad_id = prepared.task, _pad_id(loaded.tokenizer)
         annotate = task.network().annotate
-        sets = {
-            name: annotate(task, network.eval(), items, pad_id) for name, items in sets.items()
-        }
+        sets = {name: annotate(task, network.eval(), items, pad_id) for name, items in sets.items()}
         stage = Stage(
             task=task,
             network=network,
@@ -128,6 +156,7 @@ class FineTuneRecipe:
             pad_id=pad_id,
             device=next(network.parameters()).device,
             precision=resolved.runtime.precision,
+            beat=self.report.alive,
         )
         if self.spec.losses is not None:
             check_objective(stage, sets["train"])
@@ -179,7 +208,11 @@ class FineTuneRecipe:
         # New weights (a head, or all of them) are drawn here: the same for the same seed.
         seed_step(self.spec.runtime.seed, 2**31 + FRESH_STEP)
         is_fresh = self.spec.transfer == "structure"
-        network = task.network().load(task, loaded.source.folder, fresh=is_fresh)
+        half = task.network()
+        if self.spec.method.probes:
+            network = half.load_probe(task, [loaded.source.folder], self.spec.method)
+        else:
+            network = half.load(task, loaded.source.folder, fresh=is_fresh)
         config = cast("Any", network).config
         if config.pad_token_id is None:
             config.pad_token_id = _pad_id(loaded.tokenizer)
@@ -226,9 +259,10 @@ class FineTuneRecipe:
 
 
 def summarize(
-    state: TrainState, prepared: Prepared, evaluations: dict[str, Evaluation]
-) -> dict[str, Any]:
-    """Return the job's report: data, quality before and after, and what a constant answer gets."""
+    state: TrainState, prepared: Prepared, evaluations: dict[str, Evaluation],
+    baselines: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Return the job's report: data, quality before and after, and what it has to beat."""
     name, _ = prepared.task.primary_metric()
     return {
         "data": prepared.report,
@@ -242,7 +276,7 @@ def summarize(
             split: {"metrics": result.metrics, "intervals": result.intervals, **result.details}
             for split, result in evaluations.items()
         },
-        "baselines": {"majority": majority_share(prepared)},
+        "baselines": {"majority": majority_share(prepared), **baselines},
     }
 
 

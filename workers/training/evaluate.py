@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class Stage:
     pad_id: int
     device: torch.device
     precision: str
+    beat: Callable[[], None] = lambda: None  # called for each batch that is no training step
 
     def run(self, items: Sequence[Encoded]) -> tuple[Batch, Outputs, torch.Tensor]:
         """Return a padded batch, the outputs, and the objective, a scalar mean over its targets."""
@@ -59,9 +60,8 @@ def evaluate(
     """Run the network over a set; the loss is the mean over targets. Intervals take a moment more."""
     was_training = stage.network.training
     stage.network.eval()
-    with (
-        torch.no_grad()
-    ):  # not inference_mode: what a network caches in it could not be trained on after
+    # Not inference_mode: what a network caches in it could not be trained on after.
+    with torch.no_grad():
         metrics, loss = _judge(stage, encoded, max_tokens)
         _judge_generated(stage, encoded, max_tokens, metrics)
     stage.network.train(was_training)
@@ -78,6 +78,7 @@ def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[M
     metrics, half = stage.task.metrics(), stage.task.network()
     total = 0.0
     for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
+        stage.beat()
         items = [encoded[index] for index in part]
         batch, outputs, loss = stage.run(items)
         total += float(loss) * units(items)
@@ -95,6 +96,7 @@ def _judge_generated(
     chosen = encoded[:: math.ceil(len(encoded) / count)] if encoded else []
     half = stage.task.network()
     for part in fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens):
+        stage.beat()
         items = [chosen[index] for index in part]
         with autocast(stage.device, stage.precision):
             answers = half.generate(stage.task, stage.network, items, stage.tokenizer, parameters)

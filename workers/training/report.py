@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from app.jobs.state import Phase
 from app.kit.clock import monotonic
-from workers.protocol import Event, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent
+from workers.protocol import AliveEvent, Event, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent
 
 MIN_INTERVAL_S = 0.25
+ALIVE_INTERVAL_S = 10.0
 SMOOTHING = 0.9
 
 
@@ -19,6 +20,7 @@ class Report:
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self.emit = emit
         self._sent_at = 0.0
+        self._alive_at = 0.0
         self._mark: tuple[float, int, int] | None = None  # time, samples, tokens
         self._samples = self._tokens = 0
         self._rates: tuple[float, float] | None = None
@@ -38,6 +40,13 @@ class Report:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Send points of metric series."""
         self.emit(MetricsEvent(step=step, values=values))
+
+    def alive(self) -> None:
+        """Tell the watchdog that long work without steps goes on: an evaluation, an encoding."""
+        now = monotonic()
+        if now - self._alive_at >= ALIVE_INTERVAL_S:
+            self._alive_at = now
+            self.emit(AliveEvent())
 
     def trained(self, samples: int, tokens: int) -> None:
         """Count what one step went through."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from app.adapt.network import TransformerNetwork
+from app.adapt.layers.features import FeatureConfig, load_encoders, make_classifier
+from app.adapt.network import TransformerNetwork, inputs_of, noted, pad
+from app.adapt.outputs import Batch, Outputs
 
 if TYPE_CHECKING:
     from app.adapt.outputs import Encoded
@@ -33,6 +37,40 @@ class ClassificationNetwork(TransformerNetwork):
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         config.problem_type = PROBLEM_TYPES[task.fitted_problem]
+
+    def load_probe(
+        self, task: TextClassification, folders: Sequence[Path], method: Any
+    ) -> nn.Module:
+        """Build a linear head on the features of the encoders in these folders."""
+        config = FeatureConfig(
+            layers=method.layers, poolings=method.poolings, normalize=method.normalize
+        )
+        self.configure(task, config)
+        network = make_classifier(config, load_encoders(folders))
+        return noted(network, ["classifier.weight", "classifier.bias"])
+
+    def collate(self, task: TextClassification, encoded: Sequence[Encoded], pad_id: int) -> Batch:
+        """Pad what each encoder reads; only features of several have more than one."""
+        batch = super().collate(task, encoded, pad_id)
+        for number in range(len(encoded[0].others)):
+            # Their own tokenizers' padding; what a mask hides may be any token.
+            ids_BT, mask_BT = pad([item.others[number] for item in encoded], 0)
+            batch.others[f"ids_{number}"], batch.others[f"mask_{number}"] = ids_BT, mask_BT
+        return batch
+
+    def encoder_inputs(self, batch: Batch) -> list[dict[str, torch.Tensor]]:
+        """Return the inputs of each encoder."""
+        further = [
+            {"input_ids": batch.others[f"ids_{n}"], "attention_mask": batch.others[f"mask_{n}"]}
+            for n in range(len(batch.others) // 2)
+        ]
+        return [inputs_of(batch), *further]
+
+    def forward(self, network: nn.Module, batch: Batch) -> Outputs:
+        """Return logits (B, C)."""
+        first, *further = self.encoder_inputs(batch)
+        options = {"further": further} if further else {}
+        return Outputs(logits=network(**first, **options).logits, mask_BT=batch.mask_BT)
 
     def target(
         self, task: TextClassification, encoded: Sequence[Encoded], shape: tuple[int, int]
