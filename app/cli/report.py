@@ -36,7 +36,7 @@ def took_s(job: dict[str, Any]) -> float | None:
 def show_report(out: Output, job: dict[str, Any]) -> None:
     """Print how a finished job ended; nothing for one that still runs."""
     if job["state"] == "succeeded":
-        before_and_after(out, job)
+        show_figures(out, job)
         out.say(f"done: {job['model_id']}", style="bold green")
     elif job["state"] == "failed":
         error: dict[str, Any] = job.get("error") or {"message": "no reason is on record"}
@@ -47,26 +47,32 @@ def show_report(out: Output, job: dict[str, Any]) -> None:
         out.say("cancelled", style="yellow")
 
 
-def before_and_after(out: Output, job: dict[str, Any]) -> None:
-    """Print each measurement of a job's report: the untouched model's, and the adapted one's."""
-    rows = comparison(job.get("report") or {})
+def show_figures(out: Output, job: dict[str, Any]) -> None:
+    """Print each figure of a job's report beside what it has to beat."""
+    columns, rows = comparison(job.get("report") or {})
     if rows and not out.is_json:
-        out.table(["data", "metric", "majority", "before", "after"], rows)
+        out.table(columns, rows)
 
 
-def comparison(report: dict[str, Any]) -> list[list[Any]]:
-    """Return [data set, metric, majority answer, before, after], the primary metric first.
+def comparison(report: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Return column names and rows: set, metric, each baseline's figure, the model's, its interval.
 
-    "before" is the untouched model on the validation rows; a test set is only ever seen at the end.
+    The primary metric comes first.
     """
-    before: dict[str, Any] = report.get("before") or {}
-    majority: dict[str, Any] = (report.get("baselines") or {}).get("majority") or {}
+    baselines: dict[str, Any] = report.get("baselines") or {}
     primary = report.get("primary_metric")
     rows: list[list[Any]] = []
-    for name, evaluation in (report.get("evaluation") or {}).items():
+    for split, evaluation in (report.get("evaluation") or {}).items():
         metrics: dict[str, Any] = evaluation.get("metrics") or {}
+        intervals: dict[str, Any] = evaluation.get("intervals") or {}
         for metric in sorted(metrics, key=lambda found: found != primary):
-            constant = majority.get(name) if metric == "accuracy" else None
-            untouched = before.get(metric) if name == "validation" else None
-            rows.append([name, metric, constant, untouched, metrics[metric]])
-    return rows
+            others = [
+                (figures.get(split) or {}).get("metrics", {}).get(metric)
+                for figures in baselines.values()
+            ]
+            interval = (
+                "{:.4g} to {:.4g}".format(*intervals[metric]) if metric in intervals else None
+            )
+            rows.append([split, metric, *others, metrics[metric], interval])
+    names = [name.replace("_", " ") for name in baselines]
+    return ["data", "metric", *names, "adapted", "95 % interval"], rows

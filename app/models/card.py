@@ -14,6 +14,11 @@ from typing import Any
 Facts = dict[str, Any]
 
 SHOWN_LABELS = 50
+BASELINES = {
+    "majority": "always the commonest label",
+    "untouched": "the untouched base",
+    "linear_probe": "a linear probe on the frozen base",
+}
 LIMITS: tuple[str, ...] = (
     "It learned from the data above and repeats what is in it, mistakes and unfairness included.",
     "Texts in another language, style or subject get answers that look just as sure.",
@@ -67,30 +72,41 @@ def _summary(facts: Facts) -> str:
 
 def _quality(facts: Facts) -> list[str]:
     """Return one table: a row for each metric, with the set and how many rows it was taken on."""
-    data = _dict(_report(facts).get("data"))
+    report = _report(facts)
+    data, evaluation = _dict(report.get("data")), _dict(report.get("evaluation"))
     rows: list[tuple[str, ...]] = []
     for full_name, value in _dict(facts.get("metrics")).items():
         split, _, name = full_name.rpartition("/")
-        rows.append((name, _number(value), split or "?", _count(_rows(data, split)) or "?"))
+        interval = _dict(_dict(evaluation.get(split)).get("intervals")).get(name)
+        rows.append(
+            (
+                name,
+                _number(value),
+                _interval(interval),
+                split or "?",
+                _count(_rows(data, split)) or "?",
+            )
+        )
     if not rows:
         return ["It was not evaluated: there was no validation set."]
-    return [_table(("metric", "value", "set", "rows"), rows)]
+    return [_table(("metric", "value", "95 % interval", "set", "rows"), rows)]
 
 
 def _baselines(facts: Facts) -> list[str]:
-    """Return what an answer gets that costs nothing: 90 % is no feat where 90 % is free."""
-    baselines = _dict(_report(facts).get("baselines"))
-    before = _dict(_report(facts).get("before"))
+    """Return what costs less than this model: 90 % is no feat where 90 % is free."""
+    primary = str(_report(facts).get("primary_metric"))
     rows: list[tuple[str, ...]] = []
-    for name, value in baselines.items():
-        what = {"majority": "always the commonest label", "untouched": "the untouched base"}
-        for key, number in (value if isinstance(value, dict) else {"": value}).items():
-            rows.append((what.get(name, name), str(key), _number(number)))
-    for key, number in before.items():
-        rows.append(("before the first step", f"validation {key}", _number(number)))
+    for name, figures in _dict(_report(facts).get("baselines")).items():
+        for split, judged in _dict(figures).items():
+            found = _dict(judged)
+            value = _dict(found.get("metrics")).get(primary)
+            if value is not None:
+                interval = _dict(found.get("intervals")).get(primary)
+                what = BASELINES.get(name, name)
+                rows.append((what, f"{split} {primary}", _number(value), _interval(interval)))
     if not rows:
         return []
-    return ["For comparison:", _table(("baseline", "on", "value"), rows)]
+    return ["For comparison:", _table(("baseline", "on", "value", "95 % interval"), rows)]
 
 
 def _data(facts: Facts) -> list[str]:
@@ -237,6 +253,10 @@ def _join(*parts: Any) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def _interval(value: Any) -> str:
+    return f"{_number(value[0])} to {_number(value[1])}" if value else "-"
 
 
 def _count(value: Any) -> str:

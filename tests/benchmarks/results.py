@@ -121,7 +121,8 @@ def show(title: str, job: dict[str, Any]) -> None:
             print(f"  {split:10} {figures(found['metrics'], found['intervals'])}")
     print(f"  {'before':10} {figures(report['before'], {})} (validation)")
     for name, values in report["baselines"].items():
-        print(f"  {name:10} {json.dumps(values)}")
+        found = values.get("test") or values.get("validation") or {}
+        print(f"  {name:10} {figures(found.get('metrics', {}), found.get('intervals', {}))}")
     print(
         f"  {report['trained_parameters']:,} weights, {resolved['epochs']} epochs, "
         f"lr {resolved['learning_rate']}, length {resolved['max_length']}, best step "

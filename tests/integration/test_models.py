@@ -178,8 +178,13 @@ def test_a_card_says_how_good_it_is_and_against_what():
         "report": {
             "data": {"train": {"rows": 1200, "usable": 1190, "warnings": ["2 rows repeat"]},
                      "test": {"rows": 100, "usable": 99}},
-            "baselines": {"majority": {"test": 0.51}, "untouched": {"test/accuracy": 0.49}},
-            "before": {"accuracy": 0.4},
+            "primary_metric": "accuracy",
+            "evaluation": {"test": {"metrics": {}, "intervals": {"accuracy": [0.9, 0.95]}}},
+            "baselines": {
+                "majority": {"test": {"metrics": {"accuracy": 0.51}}},
+                "linear_probe": {"rows": 50, "test": {"metrics": {"accuracy": 0.8, "loss": 1.0},
+                                                      "intervals": {"accuracy": [0.7, 0.9]}}},
+            },
         },
         "metrics": {"test/accuracy": 0.91234},
         "environment": {"torch": "2.13"},
@@ -187,9 +192,9 @@ def test_a_card_says_how_good_it_is_and_against_what():
     lines = card.splitlines()
     assert 'base_model: "org/base"' in lines
     assert 'pipeline_tag: "text-classification"' in lines
-    assert "| accuracy | 0.9123 | test | 99 |" in lines
-    assert "| always the commonest label | test | 0.51 |" in lines
-    assert "| the untouched base | test/accuracy | 0.49 |" in lines
+    assert "| accuracy | 0.9123 | 0.9 to 0.95 | test | 99 |" in lines
+    assert "| always the commonest label | test accuracy | 0.51 | - |" in lines
+    assert "| a linear probe on the frozen base | test accuracy | 0.8 | 0.7 to 0.9 |" in lines
     assert "| train | 1,200 | 1,190 |" in lines
     assert "- train: 2 rows repeat" in lines
     assert "2: `` a`b ``, `c`" in lines

@@ -92,7 +92,7 @@ def test_a_whole_job(undisturbed):
     done = finished(events)
     verify_folder(done.folder, done.manifest_sha256)
     assert done.report["before"]["accuracy"] >= 0.0
-    assert 0.4 < done.report["baselines"]["majority"]["validation"] < 0.6
+    assert 0.4 < done.report["baselines"]["majority"]["validation"]["metrics"]["accuracy"] < 0.6
     best = max((e for e in events if isinstance(e, CheckpointEvent) and e.is_best),
                key=lambda e: e.step)  # fmt: skip
     assert done.metrics["validation/accuracy"] == best.metrics["accuracy"]

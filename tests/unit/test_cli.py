@@ -292,20 +292,24 @@ def test_predictions_read_as_label_and_score():
     assert best_of("text") == ("text", None)
 
 
-def test_before_and_after_puts_the_primary_metric_first():
+def test_the_comparison_puts_the_primary_metric_first():
     report = {
         "primary_metric": "accuracy",
-        "before": {"accuracy": 0.1, "loss": 3.0},
-        "baselines": {"majority": {"validation": 0.2, "test": 0.2}},
+        "baselines": {
+            "majority": {"validation": {"metrics": {"accuracy": 0.2}}},
+            "linear_probe": {"rows": 9, "test": {"metrics": {"accuracy": 0.7}}},
+        },
         "evaluation": {
             "validation": {"metrics": {"loss": 0.4, "accuracy": 0.9}},
-            "test": {"metrics": {"accuracy": 0.8}},
+            "test": {"metrics": {"accuracy": 0.8}, "intervals": {"accuracy": [0.75, 0.85]}},
         },
     }
-    assert comparison(report) == [
-        ["validation", "accuracy", 0.2, 0.1, 0.9],
-        ["validation", "loss", None, 3.0, 0.4],
-        ["test", "accuracy", 0.2, None, 0.8],
+    columns, rows = comparison(report)
+    assert columns == ["data", "metric", "majority", "linear probe", "adapted", "95 % interval"]
+    assert rows == [
+        ["validation", "accuracy", 0.2, None, 0.9, None],
+        ["validation", "loss", None, None, 0.4, None],
+        ["test", "accuracy", None, 0.7, 0.8, "0.75 to 0.85"],
     ]
 
 

@@ -276,23 +276,24 @@ def summarize(
             split: {"metrics": result.metrics, "intervals": result.intervals, **result.details}
             for split, result in evaluations.items()
         },
-        "baselines": {"majority": majority_share(prepared), **baselines},
+        "baselines": majority(prepared) | baselines,
     }
 
 
-def majority_share(prepared: Prepared) -> dict[str, float]:
-    """Return the accuracy of always answering the commonest training label, by set; empty elsewhere."""
+def majority(prepared: Prepared) -> dict[str, Any]:
+    """Return the figures of always answering the commonest training label; empty where none is."""
     task = prepared.task
     counts = Counter(task.stratum(example) for example in prepared.train)
     if None in counts or not counts:
         return {}
     label = counts.most_common(1)[0][0]
     sets = {"validation": prepared.validation, "test": prepared.test}
-    return {
+    shares = {
         name: sum(task.stratum(example) == label for example in items) / len(items)
         for name, items in sets.items()
         if items
     }
+    return {"majority": {name: {"metrics": {"accuracy": share}} for name, share in shares.items()}}
 
 
 def max_length_of(source: Source, tokenizer: PreTrainedTokenizerBase) -> int:
