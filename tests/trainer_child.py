@@ -66,6 +66,7 @@ class TinyJob:
         self.file = write_rows(folder / "train.jsonl")
         self.runtime: dict[str, Any] = {"evaluate_every": 5, "checkpoint_every": 3, "seed": 7}
         self.optimization = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, **optimization}
+        self.task: Any = "text-classification"
         self.runs = 0
         self.drained: list[Event] = []  # what the last run that was drained had said
 
@@ -73,7 +74,7 @@ class TinyJob:
         return {
             "kind": "fine_tune",
             "model": "tiny",
-            "task": "text-classification",
+            "task": self.task,
             "data": {"train": TRAIN_ID},
             "optimization": self.optimization,
             "runtime": self.runtime,

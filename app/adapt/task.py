@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,6 +187,12 @@ class Task(Plugin, ABC):
     def texts(self, example: Example) -> list[str]:
         """Return the texts of an example, for counting what they come to in tokens."""
         return [str(value) for value in example.inputs.values()]
+
+    def class_counts(self, examples: Sequence[Example]) -> list[int]:
+        """Return how often each class is the target, in the logits' order; empty where none is."""
+        labels: list[str] = getattr(self, "labels", None) or []
+        counts = Counter(map(self.stratum, examples))
+        return [] if None in counts else [counts[label] for label in labels]
 
     # Training.
     @abstractmethod

@@ -134,9 +134,11 @@ class LocalPredictor:
             encoded = await self._in(self._tokenizer, served.model.encode, examples)
             raw = await served.batcher(options).submit(encoded)
             if len(inputs) <= INLINE:
-                answers = _decode(task, raw, encoded, options)
+                answers = decode_answers(task, raw, encoded, options)
             else:
-                answers = await self._in(self._tokenizer, _decode, task, raw, encoded, options)
+                answers = await self._in(
+                    self._tokenizer, decode_answers, task, raw, encoded, options
+                )
         return Prediction(answers, tokens=sum(len(item) for item in encoded))
 
     def evict(self, model_id: str) -> None:
@@ -235,7 +237,9 @@ def _load_model(ref: ModelRef) -> LoadedModel:
     return load_model(ref)
 
 
-def _decode(task: Task, raw: Sequence[Any], encoded: Sequence[Encoded], options: Any) -> list[Any]:
+def decode_answers(
+    task: Task, raw: Sequence[Any], encoded: Sequence[Encoded], options: Any
+) -> list[Any]:
     """Return one answer for each input, whose rows lie side by side."""
     answers: list[Any] = []
     rows = zip(raw, encoded, strict=True)

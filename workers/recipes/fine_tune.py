@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Dataset, Prepared, prepare, read_dataset
 from app.adapt.outputs import Encoded
 from app.adapt.source import Source, Sources, finished_source
-from app.adapt.task import Task
+from app.adapt.task import Example, Task
 from app.errors import InvalidData
 from app.jobs.state import Phase
 from app.spec.fine_tune import FineTune
@@ -248,13 +249,9 @@ class FineTuneRecipe:
             for name, items in examples.items()
             if name != "train"
         }
-        cut = [index for index, item in enumerate(full) if len(item) > length]
-        shorter = task.encode(tokenizer, [prepared.train[index] for index in cut], length)
-        for index, item in zip(cut, shorter, strict=True):
-            full[index] = item
-        sets["train"] = full
-        if cut:
-            self.report.log(f"{len(cut)} training texts are cut to {length} tokens")
+        sets["train"], long = recut(task, tokenizer, prepared.train, full, length)
+        if long:
+            self.report.log(long)
         return resolved, sets
 
 
@@ -294,6 +291,27 @@ def majority(prepared: Prepared) -> dict[str, Any]:
         if items
     }
     return {"majority": {name: {"metrics": {"accuracy": share}} for name, share in shares.items()}}
+
+
+def recut(
+    task: Task, tokenizer: Any, examples: Sequence[Example], full: list[Encoded], length: int
+) -> tuple[list[Encoded], str | None]:
+    """Encode again what is longer than `length`; return all rows, and what is to be said of it."""
+    long = sorted({item.example for item in full if len(item) > length})
+    if not long:
+        return full, None
+    again: dict[int, list[Encoded]] = {example: [] for example in long}
+    for item in task.encode(tokenizer, [examples[example] for example in long], length):
+        example = long[item.example]
+        again[example].append(replace(item, example=example))
+    rows: list[Encoded] = []
+    for example, members in groupby(full, key=lambda item: item.example):
+        rows += again.get(example, members)
+    kept = sum(len(again[example]) > 1 for example in long)
+    message = f"{len(long)} training texts are longer than {length} tokens: "
+    message += f"{len(long) - kept} are cut, " if len(long) > kept else ""
+    message += f"{kept} are read in several windows" if kept else ""
+    return rows, message.rstrip(", ")
 
 
 def max_length_of(source: Source, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,11 +56,19 @@ def make_losses(spec: FineTune, task: Task, examples: Sequence[Example]) -> list
 
 
 def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:
-    """Return n / (C * n_c) for each class c, 0 for one without rows (scikit-learn's "balanced")."""
-    counts = Counter(task.stratum(example) for example in examples)
-    labels: list[str] = getattr(task, "labels", None) or []
-    total = sum(counts.values())
-    return [total / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels]
+    """Return n / (C * n_c) for each class c, 0 for one without rows (scikit-learn's "balanced").
+
+    Raises:
+        InvalidSpec: this task has no classes, or several at once for a row.
+    """
+    counts = task.class_counts(examples)
+    if not counts:
+        message = (
+            "optimization.class_weights needs one class for each target, which this task has not"
+        )
+        raise InvalidSpec(message, param="optimization.class_weights")
+    total = sum(counts)
+    return [total / (len(counts) * count) if count else 0.0 for count in counts]
 
 
 @torch.no_grad()

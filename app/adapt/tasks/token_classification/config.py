@@ -1,0 +1,197 @@
+"""The task's config: what the data decides (`fit`), and what the rest of the folder reads."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from app.adapt.reader import Problem, Problems, Row
+from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
+from app.adapt.tasks.token_classification import data, predict, report
+from app.adapt.tasks.token_classification.metrics import SpanMetrics
+from app.adapt.tasks.token_classification.words import OUTSIDE, cut_at, tags_of
+from app.errors import InvalidData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from app.adapt.outputs import Encoded
+    from app.adapt.task import Metrics, Scores
+
+MAX_ENTITIES = 1_000
+
+
+class TokenClassification(Task):
+    """Mark the spans of a text that are of some kind, such as names of people and places."""
+
+    kind: Literal["token-classification"] = "token-classification"
+    entities: list[str] | None = Field(
+        default=None, min_length=1, max_length=MAX_ENTITIES,
+        description="The kinds of spans, without B- and I-; null: found in the data.",
+    )  # fmt: skip
+    tag_names: list[str] | None = Field(
+        default=None, min_length=1, max_length=4 * MAX_ENTITIES,
+        description="What the tags mean where they are numbers: the name of 0, of 1, ...",
+    )  # fmt: skip
+
+    pipeline: ClassVar[str | None] = "token-classification"
+    parameters: ClassVar[type[Parameters]] = predict.SpanParameters
+    roles: ClassVar[tuple[Role, ...]] = (
+        Role("tokens", ("words",), required=False, description="A list of words."),
+        Role(
+            "tags",
+            ("ner_tags", "pos_tags", "labels", "ner", "bio_tags", "ner_labels"),
+            required=False,
+            description="A tag for each token: B-PER, I-PER, O.",
+        ),
+        Role("text", ("sentence", "content"), required=False, description="A raw text."),
+        Role(
+            "spans",
+            ("entities", "label", "labels", "annotations", "ner"),
+            required=False,
+            description="Marked stretches of the text: start, end (in characters) and label.",
+        ),
+    )
+
+    def resolve_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Find tokens and tags, or else a text and its spans."""
+        super().resolve_columns(found, given, filename)  # refuses what is given and not there
+        free = [name for name in found if name not in given.values()]
+        for pair in (("tokens", "tags"), ("text", "spans")):
+            columns = _match([role for role in self.roles if role.name in pair], free, given)
+            if columns is not None:
+                return columns
+        message = (
+            f"{filename} has neither columns for 'tokens' and 'tags' nor for 'text' and 'spans'; it has: "
+            f'{list(found)}; name them with data.columns: {{"tokens": "...", "tags": "..."}}'
+        )
+        raise InvalidData(message, param="data.columns", code="column_not_found",
+                          details={"file": filename, "found": list(found)})  # fmt: skip
+
+    def parse(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Read tokens with tags, or texts with spans."""
+        return data.parse(rows, columns, self.tag_names, problems)
+
+    def fit(self, examples: Sequence[Example], filename: str) -> Self:
+        """Decide which kinds of spans there are."""
+        if not examples:
+            message = f"{filename} has no usable row"
+            raise InvalidData(message, param="data.train", code="no_usable_rows",
+                              details={"file": filename})  # fmt: skip
+        found = sorted({span.label for example in examples for span in example.target.spans})
+        if not found:
+            message = f"{filename} marks nothing: every tag is O; there is nothing to learn"
+            raise InvalidData(message, param="data.train", code="no_spans",
+                              details={"file": filename})  # fmt: skip
+        if len(found) > MAX_ENTITIES:
+            message = f"{filename} has {len(found)} kinds of spans; is it the right column?"
+            raise InvalidData(message, param="data.columns", code="too_many_labels",
+                              details={"file": filename})  # fmt: skip
+        return self.model_copy(update={"entities": self.entities or found})
+
+    def check(self, examples: Sequence[Example], problems: Problems) -> list[Example]:
+        """Keep the examples whose spans are of known kinds."""
+        known = set(self.entities or [])
+        kept: list[Example] = []
+        for example in examples:
+            unknown = next((s.label for s in example.target.spans if s.label not in known), None)
+            if unknown is None:
+                kept.append(example)
+                continue
+            close = difflib.get_close_matches(unknown, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            listed = ", ".join(sorted(known))
+            message = f"{unknown!r} is not among the kinds of spans in training ({listed}){hint}"
+            problems.add(Problem("unknown_label", message, example.row, None, unknown))
+        return kept
+
+    def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
+        """Describe labels, spans and lengths."""
+        return report.describe(rows, examples)
+
+    def stratum(self, example: Example) -> str | None:
+        """Split at random."""
+        del example
+        return None
+
+    def class_counts(self, examples: Sequence[Example]) -> list[int]:
+        """Count words by tag, in the order of the logits."""
+        counts: Counter[str] = Counter()
+        for example in examples:
+            _, words = data.text_and_words(example.inputs)
+            counts.update(tags_of(cut_at(words, example.target.spans), example.target.spans))
+        return [counts[label] for label in self.labels]
+
+    def texts(self, example: Example) -> list[str]:
+        """Return the text."""
+        return [data.text_and_words(example.inputs)[0]]
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
+    ) -> list[Encoded]:
+        """Tokenize; a long text becomes several windows, so that nothing is cut off."""
+        return data.encode(tokenizer, examples, max_length, self.labels)
+
+    def network(self) -> Network:
+        """Return the torch half."""
+        from app.adapt.tasks.token_classification.model import TaggingNetwork
+
+        return TaggingNetwork()
+
+    def default_losses(self) -> list[dict[str, Any]]:
+        """Cross-entropy over tokens."""
+        return [{"kind": "cross_entropy"}]
+
+    def metrics(self) -> Metrics:
+        """Return span metrics."""
+        return SpanMetrics(self.labels)
+
+    def primary_metric(self) -> tuple[str, bool]:
+        """F1 of spans."""
+        return "f1", True
+
+    def parse_input(self, value: Any, index: int) -> Example:
+        """Take a text or a list of tokens."""
+        return predict.parse_input(value, index)
+
+    def decode(self, scores: Scores, encoded: Encoded, parameters: Any) -> Any:
+        """Return the probabilities of a window's pieces."""
+        del parameters
+        return predict.decode(scores, encoded)
+
+    def merge(self, answers: list[Any], parameters: Any) -> Any:
+        """Return the spans of a text, with their places in it."""
+        return predict.merge(answers, self.labels, parameters)
+
+    def example_input(self) -> Any:
+        """Return a sentence with names in it."""
+        return "Ada Lovelace met Charles Babbage in London."
+
+    @property
+    def labels(self) -> list[str]:
+        """The network's labels: O, then B- and I- of each kind (IOB2)."""
+        return [OUTSIDE, *(p + name for name in self.entities or [] for p in ("B-", "I-"))]
+
+
+def _match(
+    roles: Sequence[Role], free: Sequence[str], given: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Return a column for each of the roles, None when one has none."""
+    columns = {role.name: given[role.name] for role in roles if role.name in given}
+    for role in roles:
+        if role.name not in columns:
+            known = (role.name, *role.aliases)
+            names = [name for name in free if name.strip().lower() in known]
+            names = [name for name in names if name not in columns.values()]
+            if not names:
+                return None
+            columns[role.name] = names[0]
+    return columns
