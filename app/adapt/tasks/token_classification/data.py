@@ -200,45 +200,46 @@ def encode(
     ]
     rows: list[Encoded] = []
     for position, owner in enumerate(owners):
-        ids, offsets = batch["input_ids"][position], batch["offset_mapping"][position]
+        offsets = batch["offset_mapping"][position]
         content = [
             at for at, hidden in enumerate(batch["special_tokens_mask"][position]) if not hidden
         ]
         is_first = position == 0 or owners[position - 1] != owner
         is_last = position + 1 == len(owners) or owners[position + 1] != owner
-        first = 0 if is_first else stride // 2
-        last = len(content) if is_last else len(content) - (stride - stride // 2)
-        own = [at for at in content[first:last] if offsets[at][0] < offsets[at][1]]
+        own = _own(content, stride, is_first=is_first, is_last=is_last)
+        own = [at for at in own if offsets[at][0] < offsets[at][1]]
         example = examples[owner]
-        target = None if example.target is None else _target(example.target, offsets, own, index)
         types = batch.get("token_type_ids")
         rows.append(
             Encoded(
-                input_ids=ids,
+                input_ids=batch["input_ids"][position],
                 token_type_ids=None if types is None else types[position],
-                target=target,
+                target=None
+                if example.target is None
+                else _target(example.target, offsets, own, index),
                 row=example.row,
                 example=owner,
                 units=len(own),
-                extra={
-                    "text": read[owner][0],
-                    "words": truths[owner][0],
-                    "tags": truths[owner][1],
-                    "offsets": [tuple(offsets[at]) for at in own],
-                    "pieces": own,
-                },
+                extra=whole[owner] | {"offsets": [tuple(offsets[at]) for at in own], "pieces": own},
             )
         )
     return rows
 
 
-def _word_tags(example: Example, words: list[Offsets]) -> tuple[list[Offsets], list[str] | None]:
-    """Return the words, cut where spans are, and their true tags."""
+def _own(content: Sequence[int], stride: int, *, is_first: bool, is_last: bool) -> Sequence[int]:
+    """Return what a window answers for: of what it shares with each neighbour, the nearer half."""
+    first = 0 if is_first else stride // 2
+    last = len(content) if is_last else len(content) - (stride - stride // 2)
+    return content[first:last]
+
+
+def _whole(example: Example, text: str, words: list[Offsets]) -> dict[str, Any]:
+    """Return what all windows of a text know of it: its words, cut where spans are, and their tags."""
     if example.target is None:
-        return words, None
+        return {"text": text, "words": words}
     spans = cast("Marked", example.target).spans
     words = cut_at(words, spans)
-    return words, tags_of(words, spans)
+    return {"text": text, "words": words, "tags": tags_of(words, spans)}
 
 
 def _target(
