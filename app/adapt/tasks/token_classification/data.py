@@ -195,9 +195,7 @@ def encode(
     )
     index = {label: position for position, label in enumerate(labels)}
     owners: list[int] = batch["overflow_to_sample_mapping"]
-    truths = [
-        _word_tags(example, words) for example, (_, words) in zip(examples, read, strict=True)
-    ]
+    whole = [_whole(example, *parts) for example, parts in zip(examples, read, strict=True)]
     rows: list[Encoded] = []
     for position, owner in enumerate(owners):
         offsets = batch["offset_mapping"][position]
