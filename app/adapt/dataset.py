@@ -84,10 +84,10 @@ def reader_for(filename: str, path: Path) -> Reader:
         InvalidData: no reader takes it; the message names those there are. Empty, or an archive.
     """
     suffix = Path(filename).suffix.lower()
-    for plugin in READERS:
-        if suffix in plugin.extensions:
-            return plugin.model_validate({})
     start = check_container(path, filename)
+    for plugin in READERS:
+        if suffix in plugin.extensions and plugin.recognizes(start):
+            return plugin.model_validate({})
     head = start[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     kind = {b"{": "jsonl", b"P": "parquet" if head.startswith(b"PAR1") else None}.get(head[:1])
     if kind is not None and kind in READERS.kinds:

@@ -95,6 +95,12 @@ class Reader(Plugin, ABC):
     extensions: ClassVar[tuple[str, ...]]
     media_types: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def recognizes(cls, start: bytes) -> bool:
+        """Say whether a file that begins like this is of the format; asked when several take its name."""
+        del start
+        return True
+
     @abstractmethod
     def read(self, path: Path, problems: Problems) -> Iterator[Row]:
         """Yield the file's good rows in order; add each bad one to `problems` and go on.

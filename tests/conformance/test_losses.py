@@ -29,6 +29,9 @@ def sample(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
             return logits, (torch.rand((ROWS, CLASSES), generator=generator()) > 0.5).float()
         case "mean_squared_error":
             return logits[:, :1], torch.randn(ROWS, generator=generator())
+        case "span_cross_entropy":
+            spans = torch.randint(0, TOKENS, (ROWS, 2), generator=generator())
+            return torch.randn((ROWS, TOKENS, 2), generator=generator()), spans
         case _:
             return logits, torch.randint(0, CLASSES, (ROWS,), generator=generator())
 

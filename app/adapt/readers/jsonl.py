@@ -23,6 +23,7 @@ class Jsonl(Reader):
     """One JSON object a line, in UTF-8; blank lines are skipped."""
 
     kind: Literal["jsonl"] = "jsonl"
+    # A .json file may hold lines.
     extensions: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
     media_types: ClassVar[tuple[str, ...]] = ("application/jsonl", "application/x-ndjson")
 

@@ -183,16 +183,7 @@ def encode(
     read = [text_and_words(example.inputs) for example in examples]
     special = tokenizer.num_special_tokens_to_add()
     stride = (max_length - special) // SHARED
-    batch: Any = tokenizer(
-        [text for text, _ in read],
-        truncation=True,
-        max_length=max_length,
-        stride=stride,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-    )
+    batch = _windows(tokenizer, [text for text, _ in read], max_length, stride)
     index = {label: position for position, label in enumerate(labels)}
     owners: list[int] = batch["overflow_to_sample_mapping"]
     whole = [_whole(example, *parts) for example, parts in zip(examples, read, strict=True)]
@@ -222,6 +213,21 @@ def encode(
             )
         )
     return rows
+
+
+def _windows(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int, stride: int
+) -> Any:
+    return tokenizer(
+        texts,
+        truncation=True,
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+    )
 
 
 def _own(content: Sequence[int], stride: int, *, is_first: bool, is_last: bool) -> Sequence[int]:
