@@ -33,9 +33,7 @@ def build_assignment(
     files: dict[str, InputFile] = {}
     models = {}
     try:
-        for file_id in (spec.data.train, spec.data.validation, spec.data.test):
-            if file_id is None:
-                continue
+        for file_id in spec.data.file_ids():
             file = FileRepository(session, claim.tenant_id).get(file_id)
             files[file_id] = InputFile(
                 id=file.id, filename=file.filename, path=layout.file(file.id), sha256=file.sha256

@@ -37,6 +37,13 @@ class Encoded:
         """Return its size in tokens, which is what batches are made of."""
         return len(self.input_ids) + sum(map(len, self.others))
 
+    @property
+    def longest(self) -> int:
+        """The size of its longest sequence, which is what `max_length` limits."""
+        return (
+            max(len(self.input_ids), *map(len, self.others)) if self.others else len(self.input_ids)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

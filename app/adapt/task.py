@@ -211,11 +211,19 @@ class Task(Plugin, ABC):
     def primary_metric(self) -> tuple[str, bool]:
         """Return the metric that picks the best checkpoint, and whether greater is better."""
 
-    def generation(self) -> tuple[int, Any]:
-        """Return how many held-out rows an evaluation answers by generating, and with which parameters."""
+    def generation(self, *, final: bool) -> tuple[int, Any]:
+        """Return how many held-out rows an evaluation answers by generating, and with which parameters.
+
+        `final` is the evaluation of the finished model; the others come every so many steps.
+        """
+        del final
         return 0, None
 
     # Prediction.
+    def default_parameters(self) -> dict[str, Any]:
+        """Return the parameters that hold for a predict call that names no others."""
+        return {}
+
     @abstractmethod
     def parse_input(self, value: Any, index: int) -> Example:
         """Turn one element of a predict request's `inputs` into an example.

@@ -48,12 +48,23 @@ def build(
         spec.assign(body, item)
     folder = file.parent if file is not None else Path()
     for name in FILES:
+        # Options are relative to where we are, the paths in a spec file to that file.
+        base = Path() if (wish.files or {}).get(name) is not None else folder
         value = data.get(name)
-        if isinstance(value, str) and not FILE_ID.fullmatch(value):
-            # Options are relative to where we are, the paths in a spec file to that file.
-            base = Path() if (wish.files or {}).get(name) is not None else folder
-            data[name] = _upload(here, base / value, name)
+        if isinstance(value, dict):  # parallel files by role
+            sides: dict[str, Any] = value
+            data[name] = {
+                role: _file_id(here, base, side, f"{name}.{role}") for role, side in sides.items()
+            }
+        elif value is not None:
+            data[name] = _file_id(here, base, value, name)
     return body
+
+
+def _file_id(here: Context, base: Path, value: Any, name: str) -> Any:
+    """Return a file's id as it is, and that of a local file once it is uploaded."""
+    is_path = isinstance(value, str) and not FILE_ID.fullmatch(value)
+    return _upload(here, base / value, name) if is_path else value
 
 
 def _upload(here: Context, path: Path, name: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from app.adapt.coverage import unknown_tokens
-from app.adapt.dataset import Dataset, prepare, read_dataset
+from app.adapt.dataset import Dataset, prepare
+from app.adapt.parallel import read_set
 from app.adapt.source import Source, Sources, finished_source
 from app.files.repository import FileRepository
 from app.jobs.schemas import CheckOut
@@ -40,17 +41,18 @@ def check_job(
         InvalidData: the data cannot train the task.
         InvalidSpec: the model is not known.
     """
-    paths: dict[str, tuple[Path, str]] = {}
+    paths: dict[str, dict[str | None, tuple[Path, str]]] = {}
     with database.read() as session:
         files = FileRepository(session, tenant_id)
-        for name in ("train", "validation", "test"):
-            file_id = getattr(spec.data, name)
-            if file_id is not None:
-                paths[name] = (layout.file(file_id), files.get(file_id).filename)
+        for name, sides in spec.data.sets().items():
+            paths[name] = {
+                role: (layout.file(file_id), files.get(file_id).filename)
+                for role, file_id in sides.items()
+            }
         source = _source(spec, settings, layout, ModelRepository(session, tenant_id))
     sets: dict[str, Dataset] = {
-        name: read_dataset(path, filename, max_rows=settings.max_rows)
-        for name, (path, filename) in paths.items()
+        name: read_set(sides, f"data.{name}", max_rows=settings.max_rows)
+        for name, sides in paths.items()
     }
     prepared = prepare(
         spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")

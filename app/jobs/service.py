@@ -17,10 +17,13 @@ from app.kit.db import database_now
 from app.kit.ids import new_id
 from app.models.repository import ModelRepository
 from app.settings import Settings
+from app.spec.data import Data
 from app.spec.fine_tune import FineTune
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from app.files.tables import File
 
 
 @dataclass(frozen=True)
@@ -102,20 +105,21 @@ class JobService:
     def check_references(self, spec: FineTune) -> None:
         """Check what the spec names and the database can answer at once: files, columns, models."""
         files = FileRepository(self.session, self.tenant_id)
-        for field in ("train", "validation", "test"):
-            file_id = getattr(spec.data, field)
-            if file_id is None:
-                continue
-            try:
-                file = files.get(file_id, lock="shared")
-            except NotFound:
-                message = f"data.{field}: no file {file_id!r}; upload it with POST /v1/files"
-                raise InvalidSpec(message, param=f"data.{field}", code="file_not_found") from None
-            summary = (file.summary or {}).get("columns", [])
-            found = [column["name"] for column in summary]
-            columns = spec.task.resolve_columns(found, spec.data.columns, file.filename)
-            if field == "train":
-                spec.task.check_summary(columns, summary, file.filename)
+        for field, sides in spec.data.sets().items():
+            found: list[File] = []
+            for role, file_id in sides.items():
+                param = f"data.{field}" if role is None else f"data.{field}.{role}"
+                try:
+                    found.append(files.get(file_id, lock="shared"))
+                except NotFound:
+                    message = f"{param}: no file {file_id!r}; upload it with POST /v1/files"
+                    raise InvalidSpec(message, param=param, code="file_not_found") from None
+            # Parallel files have a column for each role; of what is in them, the trainer is the judge.
+            summary = (found[0].summary or {}).get("columns", []) if None in sides else []
+            names = [column["name"] for column in summary] or [str(role) for role in sides]
+            columns = spec.task.resolve_columns(names, spec.data.columns, found[0].filename)
+            if field == "train" and summary:
+                spec.task.check_summary(columns, summary, found[0].filename)
         self._check_model(spec)
 
     def _check_model(self, spec: FineTune) -> None:
@@ -150,10 +154,8 @@ class JobService:
 
 def file_in_use(session: Session, tenant_id: str, file_id: str) -> bool:
     """Say whether an unfinished job of the tenant needs this file."""
-    return any(
-        file_id in (spec["data"].get(field) for field in ("train", "validation", "test"))
-        for spec in JobRepository(session, tenant_id).unfinished_specs()
-    )
+    specs = JobRepository(session, tenant_id).unfinished_specs()
+    return any(file_id in Data.model_validate(spec["data"]).file_ids() for spec in specs)
 
 
 def model_in_use(session: Session, tenant_id: str, model_id: str) -> bool:

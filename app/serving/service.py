@@ -218,7 +218,7 @@ def parse_parameters(task: Task, parameters: dict[str, Any]) -> Any:
         InvalidRequest: with param `parameters.<name>`.
     """
     try:
-        return task.parameters.model_validate(parameters)
+        return task.parameters.model_validate(task.default_parameters() | parameters)
     except ValidationError as error:
         first = error.errors()[0]
         param = ".".join(["parameters", *(str(part) for part in first["loc"])])

@@ -21,6 +21,9 @@ def _file_id(value: str) -> str:
 
 
 FileId = Annotated[str, AfterValidator(_file_id)]
+Role = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Parallel = Annotated[dict[Role, FileId], Field(min_length=2, max_length=8)]
+Files = FileId | Parallel
 Column = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 
@@ -35,11 +38,16 @@ class Split(Frozen):
 
 
 class Data(Frozen):
-    """The files of a job. Without `validation`, rows of `train` are held out as `split` says."""
+    """The files of a job. Without `validation`, rows of `train` are held out as `split` says.
 
-    train: FileId
-    validation: FileId | None = None
-    test: FileId | None = Field(default=None, description="Evaluated once, with the final model.")
+    A set is one file, or parallel text files by role: line n of one belongs to line n of the other.
+    """
+
+    train: Files = Field(
+        description='A file, or one for each role: {"source": "file-...", "target": "file-..."}.'
+    )
+    validation: Files | None = None
+    test: Files | None = Field(default=None, description="Evaluated once, with the final model.")
     columns: dict[str, Column] = Field(
         default={}, description="Role to column, e.g. {'text': 'review', 'label': 'stars'}."
     )
@@ -47,3 +55,18 @@ class Data(Frozen):
     on_bad_rows: Literal["fail", "skip"] = Field(
         default="fail", description="fail: any unusable row fails the job; skip: report and go on."
     )
+
+    def sets(self) -> dict[str, dict[str | None, str]]:
+        """Return the file ids of each set that is named, by role; of a single file the role is None."""
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
+        found: dict[str, dict[str | None, str]] = {}
+        for name, files in given.items():
+            if isinstance(files, str):
+                found[name] = {None: files}
+            elif files is not None:
+                found[name] = {**files}
+        return found
+
+    def file_ids(self) -> list[str]:
+        """Return the id of every file."""
+        return [file_id for files in self.sets().values() for file_id in files.values()]

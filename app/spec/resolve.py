@@ -27,7 +27,10 @@ MAX_EVALUATIONS = 50
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known once the data is encoded and the model is found. Lengths are in tokens."""
+    """What is known once the data is encoded and the model is found. Lengths are in tokens.
+
+    `lengths` are of whole examples; `longest` of each one's longest sequence, where it has several.
+    """
 
     lengths: Sequence[int]
     num_parameters: int
@@ -37,6 +40,7 @@ class Facts:
     has_bf16: bool = True
     num_embeddings: int = 0  # of the parameters, those that are looked up and not multiplied
     cores: int = 1
+    longest: Sequence[int] | None = None
 
 
 def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
@@ -51,7 +55,7 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
     given = spec.optimization
     count = len(facts.lengths)
     length = (
-        resolve_length(facts.lengths, facts.model_max_length)
+        resolve_length(facts.longest or facts.lengths, facts.model_max_length)
         if given.max_length == "auto"
         else min(given.max_length, facts.model_max_length)
     )

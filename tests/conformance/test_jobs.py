@@ -14,7 +14,7 @@ import torch
 from app.adapt.plugins import TASKS
 from app.serving.engine import load_model
 from app.serving.predictor import ModelRef
-from app.serving.service import decode_answers
+from app.serving.service import decode_answers, parse_parameters
 from app.spec.job import parse_spec
 from tests.tiny import make_base_folder
 from tests.trainer_child import TRAIN_ID, TinyJob, references, series
@@ -95,7 +95,7 @@ def test_what_a_job_made_answers(job):
         finished.manifest["facts"]["model_id"], finished.folder, finished.manifest_sha256, job.task
     )
     served = load_model(ref)
-    parameters = task.parameters()
+    parameters = parse_parameters(served.task, {})
     asked = [served.task.parse_input(served.task.example_input(), index) for index in range(2)]
     encoded = served.encode(asked)
     answers = decode_answers(served.task, served.answer(encoded, parameters), encoded, parameters)

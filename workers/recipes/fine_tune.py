@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoTokenizer
 
 from app.adapt.coverage import unknown_tokens
-from app.adapt.dataset import Dataset, Prepared, prepare, read_dataset
+from app.adapt.dataset import Prepared, prepare
 from app.adapt.outputs import Encoded
+from app.adapt.parallel import read_set
 from app.adapt.source import Source, Sources, finished_source
 from app.adapt.task import Example, Task
 from app.errors import InvalidData
@@ -172,26 +174,29 @@ class FineTuneRecipe:
 
     def _prepare(self) -> Prepared:
         data = self.spec.data
-        read = {name: self._read(getattr(data, name)) for name in ("train", "validation", "test")}
-        train = read["train"]
-        if train is None:
-            message = "data.train is needed"
-            raise InvalidData(message, param="data.train")
-        prepared = prepare(self.spec.task, data, train, read["validation"], read["test"])
+        read = {
+            name: read_set(
+                {role: self._checked(file_id) for role, file_id in sides.items()},
+                f"data.{name}",
+                max_rows=MAX_ROWS,
+            )
+            for name, sides in data.sets().items()
+        }
+        prepared = prepare(
+            self.spec.task, data, read["train"], read.get("validation"), read.get("test")
+        )
         for warning in prepared.warnings:
             self.report.log(warning, "warning")
         return prepared
 
-    def _read(self, file_id: str | None) -> Dataset | None:
-        if file_id is None:
-            return None
+    def _checked(self, file_id: str) -> tuple[Path, str]:
         file = self.assignment.files[file_id]
         # A disk or a person may have changed it since the upload that its report was made from.
         if not file.path.is_file() or sha256_of(file.path) != file.sha256:
             message = f"{file.filename} is not what was uploaded any more; upload it again"
             raise InvalidData(message, param="data", code="file_damaged",
                               details={"file": file.filename, "id": file.id})  # fmt: skip
-        return read_dataset(file.path, file.filename, max_rows=MAX_ROWS)
+        return file.path, file.filename
 
     def _load(self) -> Loaded:
         folder = self.assignment.models.get(self.spec.model)
@@ -235,6 +240,7 @@ class FineTuneRecipe:
             self.report.log(f"train: {warning}", "warning")
         facts = Facts(
             lengths=[len(item) for item in full],
+            longest=[item.longest for item in full],
             num_parameters=parameters,
             model_max_length=loaded.max_length,
             memory_bytes=free_memory_bytes(device),
@@ -297,7 +303,7 @@ def recut(
     task: Task, tokenizer: Any, examples: Sequence[Example], full: list[Encoded], length: int
 ) -> tuple[list[Encoded], str | None]:
     """Encode again what is longer than `length`; return all rows, and what is to be said of it."""
-    long = sorted({item.example for item in full if len(item) > length})
+    long = sorted({item.example for item in full if item.longest > length})
     if not long:
         return full, None
     again: dict[int, list[Encoded]] = {example: [] for example in long}

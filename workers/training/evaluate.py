@@ -57,13 +57,16 @@ class Stage:
 def evaluate(
     stage: Stage, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False
 ) -> Evaluation:
-    """Run the network over a set; the loss is the mean over targets. Intervals take a moment more."""
+    """Run the network over a set; the loss is the mean over targets.
+
+    `intervals` are for a finished model: they take a moment, and tasks that generate answer more rows.
+    """
     was_training = stage.network.training
     stage.network.eval()
     # Not inference_mode: what a network caches in it could not be trained on after.
     with torch.no_grad():
         metrics, loss = _judge(stage, encoded, max_tokens)
-        _judge_generated(stage, encoded, max_tokens, metrics)
+        _judge_generated(stage, encoded, max_tokens, metrics, final=intervals)
     stage.network.train(was_training)
     values = {"loss": loss, **metrics.compute()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -87,10 +90,10 @@ def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[M
 
 
 def _judge_generated(
-    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, metrics: Metrics
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, metrics: Metrics, *, final: bool
 ) -> None:
     """Let the network answer some of the rows, evenly spread over the set."""
-    count, parameters = stage.task.generation()
+    count, parameters = stage.task.generation(final=final)
     if not count:
         return
     chosen = encoded[:: math.ceil(len(encoded) / count)] if encoded else []

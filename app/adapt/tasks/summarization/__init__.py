@@ -1,0 +1,1 @@
+"""Summarization: a short text that says what a long one says."""

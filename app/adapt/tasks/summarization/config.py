@@ -1,0 +1,51 @@
+"""The task's config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from app.adapt.task import Role
+from app.adapt.tasks.summarization.metrics import SummaryMetrics
+from app.adapt.text_to_text import TextToText
+
+if TYPE_CHECKING:
+    from app.adapt.task import Metrics, Network
+
+
+class Summarization(TextToText):
+    """Say in few words what a text says."""
+
+    kind: Literal["summarization"] = "summarization"
+
+    answer_key: ClassVar[str] = "summary_text"
+    roles: ClassVar[tuple[Role, ...]] = (
+        Role(
+            "document",
+            ("text", "article", "dialogue", "source", "content", "body", "input", "inputs",
+             "abstract"),
+            description="What is summarized; a list of sentences is joined.",
+        ),
+        Role(
+            "summary",
+            ("target", "highlights", "tldr", "title", "headline", "output", "label"),
+            description="The summary, or a list of several good ones.",
+        ),
+    )  # fmt: skip
+
+    def network(self) -> Network:
+        """Return the torch half."""
+        from app.adapt.tasks.summarization.model import SummaryNetwork
+
+        return SummaryNetwork()
+
+    def metrics(self) -> Metrics:
+        """Return ROUGE."""
+        return SummaryMetrics()
+
+    def primary_metric(self) -> tuple[str, bool]:
+        """F1 of the longest common subsequence."""
+        return "rougeL", True
+
+    def example_input(self) -> Any:
+        """Return a text."""
+        return "The bridge was closed on Monday because of the flood. It will open again on Friday."

@@ -1,0 +1,1 @@
+"""Translation: the same in another language."""

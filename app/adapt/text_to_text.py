@@ -1,0 +1,228 @@
+"""What tasks share that turn one text into another: rows, tokens, figures, answers. Torch-free."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from pydantic import Field
+
+from app.adapt.generation import GenerationParameters
+from app.adapt.outputs import Encoded
+from app.adapt.reader import Problem, Problems, Row
+from app.adapt.task import Architecture, DataReport, Example, Parameters, Task
+from app.errors import InvalidData, InvalidRequest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROWS_DURING = 128  # answered in each evaluation of a run: the same ones, so that steps compare
+ROWS_FINAL = 2_000
+SHOWN = 10
+
+
+class TextToText(Task, ABC):
+    """Write a text for a text, with an encoder-decoder."""
+
+    source_prefix: str = Field(
+        default="", max_length=1_000,
+        description='Put before each input: "summarize: " for T5, ">>deu<< " for Marian.',
+    )  # fmt: skip
+    decoding: GenerationParameters = Field(
+        default=GenerationParameters(num_beams=4),
+        description="How the finished model answers, where a predict call says nothing else.",
+    )
+
+    architecture: ClassVar[Architecture] = "encoder_decoder"
+    generates: ClassVar[bool] = True
+    parameters: ClassVar[type[Parameters]] = GenerationParameters
+    answer_key: ClassVar[str]  # of the answer, as the Hub's inference API names it
+
+    @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """The codes that a many-language tokenizer is told, of source and target."""
+        return None, None
+
+    @property
+    def roles_of_sides(self) -> tuple[str, str]:
+        """The names of the source's and the target's role."""
+        source, target = (role.name for role in self.roles)
+        return source, target
+
+    def parse(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Read texts; a list of strings as source is joined, as target it is several references."""
+        source, target = self.roles_of_sides
+        examples: list[Example] = []
+        for row in rows:
+            given = self.sides(row, columns)
+            text, references = _joined(given[0]), _references(given[1])
+            if text is None or not text.strip():
+                problems.add(_missing(row, columns[source], source, given[0]))
+            elif not references:
+                problems.add(_missing(row, columns[target], target, given[1]))
+            else:
+                examples.append(Example(row.number, {source: text}, references))
+        return examples
+
+    def sides(self, row: Row, columns: Mapping[str, str]) -> tuple[Any, Any]:
+        """Return a row's source and target as they are."""
+        source, target = self.roles_of_sides
+        return row.values.get(columns[source]), row.values.get(columns[target])
+
+    def fit(self, examples: Sequence[Example], filename: str) -> Self:
+        """Refuse data without one usable row."""
+        if not examples:
+            message = f"{filename} has no usable row"
+            raise InvalidData(message, param="data.train", code="no_usable_rows",
+                              details={"file": filename})  # fmt: skip
+        return self
+
+    def check(self, examples: Sequence[Example], problems: Problems) -> list[Example]:
+        """Keep everything: any text can be written."""
+        del problems
+        return list(examples)
+
+    def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
+        """Count lengths, and say what is copied, odd or doubled."""
+        source, _ = self.roles_of_sides
+        texts = [example.inputs[source] for example in examples]
+        targets = [example.target[0] for example in examples]
+        warnings: list[str] = []
+        copied = [e.row for e, text in zip(examples, texts, strict=True) if text == e.target[0]]
+        doubled = len(texts) - len(set(zip(texts, targets, strict=True)))
+        if copied:
+            listed = ", ".join(map(str, copied[:SHOWN])) + (", ..." if len(copied) > SHOWN else "")
+            warnings.append(f"{len(copied)} targets are their sources unchanged (rows {listed})")
+        if doubled:
+            warnings.append(f"{doubled} rows repeat another one word for word")
+        if rows > len(examples):
+            warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
+        statistics: dict[str, Any] = {
+            "source_characters": _spread(texts),
+            "target_characters": _spread(targets),
+            "references": max((len(example.target) for example in examples), default=0),
+        }
+        return DataReport(rows, len(examples), warnings, statistics)
+
+    def stratum(self, example: Example) -> str | None:
+        """Split at random."""
+        del example
+        return None
+
+    def texts(self, example: Example) -> list[str]:
+        """Return the source with its prefix, and the target that is learned."""
+        source, _ = self.roles_of_sides
+        return [self.source_prefix + example.inputs[source], *(example.target or ())[:1]]
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
+    ) -> list[Encoded]:
+        """Tokenize sources and targets, each cut to `max_length`; the first reference is learned."""
+        if not examples:
+            return []
+        source, _ = self.roles_of_sides
+        set_languages(tokenizer, self.languages)
+        made = cast("Any", tokenizer)
+        options = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
+        inputs = made([self.source_prefix + e.inputs[source] for e in examples], **options)
+        is_asked = examples[0].target is None
+        targets = None if is_asked else made(text_target=[e.target[0] for e in examples], **options)
+        rows: list[Encoded] = []
+        for index, example in enumerate(examples):
+            ids = inputs["input_ids"][index]
+            target = None if targets is None else targets["input_ids"][index]
+            rows.append(
+                Encoded(
+                    input_ids=ids,
+                    target=target,
+                    row=example.row,
+                    example=index,
+                    others=() if target is None else (target,),
+                    units=1 if target is None else len(target),
+                    extra={"references": example.target, "truncated": len(ids) >= max_length},
+                )
+            )
+        return rows
+
+    def default_losses(self) -> list[dict[str, Any]]:
+        """Cross-entropy of the target's tokens."""
+        return [{"kind": "cross_entropy"}]
+
+    def generation(self, *, final: bool) -> tuple[int, Any]:
+        """Answer greedily during a run, and in the end as the finished model will."""
+        if final:
+            return ROWS_FINAL, self.decoding
+        greedy = GenerationParameters(max_new_tokens=self.decoding.max_new_tokens)
+        return ROWS_DURING, greedy
+
+    def default_parameters(self) -> dict[str, Any]:
+        """Return `decoding`."""
+        return self.decoding.model_dump(exclude_defaults=True)
+
+    def parse_input(self, value: Any, index: int) -> Example:
+        """Take a text, or an object that names it."""
+        source, _ = self.roles_of_sides
+        where = f"inputs.{index}"
+        if isinstance(value, dict):
+            entry = cast("dict[str, Any]", value)
+            keys = {source, "text"} & entry.keys()
+            if len(entry) != 1 or not keys:
+                message = f'{where}: send a text, or {{"{source}": "..."}}'
+                raise InvalidRequest(message, param=where)
+            value = entry[keys.pop()]
+        if not isinstance(value, str) or not value.strip():
+            message = f"{where}: a non-empty text is needed"
+            raise InvalidRequest(message, param=where)
+        return Example(index, {source: value})
+
+    def decode(self, scores: Any, encoded: Encoded, parameters: Any) -> Any:
+        """Return the text, or a list of them where several were asked for."""
+        del encoded, parameters
+        answers = [
+            {self.answer_key: found.text, "finish_reason": found.finish_reason} for found in scores
+        ]
+        return answers[0] if len(answers) == 1 else answers
+
+    def cautions(self) -> list[str]:
+        """Say that what is written may be wrong."""
+        return ["What it writes can be fluent and wrong: names and numbers need a second look."]
+
+
+def set_languages(tokenizer: Any, languages: tuple[str | None, str | None]) -> None:
+    """Tell a many-language tokenizer (mBART, NLLB, M2M-100) what it reads; others need no telling."""
+    for attribute, code in zip(("src_lang", "tgt_lang"), languages, strict=True):
+        if code is not None and hasattr(tokenizer, attribute):
+            setattr(tokenizer, attribute, code)
+
+
+def _joined(value: Any) -> str | None:
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        return " ".join(parts) if all(isinstance(part, str) for part in parts) else None
+    return value if isinstance(value, str) else None
+
+
+def _references(value: Any) -> tuple[str, ...]:
+    given = cast("list[Any]", value) if isinstance(value, list) else [value]
+    return tuple(text for text in given if isinstance(text, str) and text.strip())
+
+
+def _missing(row: Row, column: str, role: str, value: Any) -> Problem:
+    is_empty = value is None or value in ("", []) or isinstance(value, str | list)
+    code = "empty_text" if is_empty else "wrong_type"
+    message = f"the {role} is empty" if is_empty else f"the {role} must be a text"
+    return Problem(code, message, row.number, column)
+
+
+def _spread(texts: Sequence[str]) -> dict[str, int]:
+    lengths = sorted(map(len, texts))
+    if not lengths:
+        return {}
+    return {
+        "p50": lengths[len(lengths) // 2],
+        "p95": lengths[len(lengths) * 95 // 100],
+        "max": lengths[-1],
+    }
