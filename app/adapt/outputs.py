@@ -31,6 +31,7 @@ class Encoded:
     units: int = (
         1  # how many targets its loss is a mean over: 1, or the number of its tokens that count
     )
+    is_joined: bool = False  # its sequences are read one after the other, as one
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -40,9 +41,11 @@ class Encoded:
     @property
     def longest(self) -> int:
         """The size of its longest sequence, which is what `max_length` limits."""
-        return (
-            max(len(self.input_ids), *map(len, self.others)) if self.others else len(self.input_ids)
-        )
+        if not self.others:
+            return len(self.input_ids)
+        if self.is_joined:
+            return len(self.input_ids) + max(map(len, self.others))
+        return max(len(self.input_ids), *map(len, self.others))
 
 
 @dataclass(frozen=True, slots=True)

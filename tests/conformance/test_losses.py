@@ -32,6 +32,9 @@ def sample(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
         case "span_cross_entropy":
             spans = torch.randint(0, TOKENS, (ROWS, 2), generator=generator())
             return torch.randn((ROWS, TOKENS, 2), generator=generator()), spans
+        case "dpo":
+            pairs = torch.randint(0, CLASSES, (ROWS, 2, TOKENS), generator=generator())
+            return torch.randn((ROWS, 2, TOKENS, CLASSES), generator=generator()), pairs
         case _:
             return logits, torch.randint(0, CLASSES, (ROWS,), generator=generator())
 

@@ -21,7 +21,7 @@ from app.adapt.reader import Problems, Row
 from app.adapt.task import Example, Task
 from tests.tiny import make_base_folder
 
-MAX_LENGTH = 32
+MAX_LENGTH = 64
 KINDS = TASKS.kinds
 
 

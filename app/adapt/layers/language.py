@@ -29,3 +29,14 @@ def token_scores(
     right_BT = (logits_BTV.argmax(-1) == target_BT) & counts_BT
     figures_B3 = torch.stack([nll_BT.sum(1), right_BT.sum(1).float(), counts_BT.sum(1).float()], 1)
     return list(figures_B3.cpu().numpy())
+
+
+def sequence_log_probabilities(logits: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
+    """Return the log-probability, in nats, of the targets of each sequence; (..., T, V) to (...)."""
+    if target is None:
+        message = "log-probabilities need targets"
+        raise AssertionError(message)
+    flat = F.cross_entropy(
+        logits.float().flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return -flat.view(target.shape).sum(-1)
