@@ -18,6 +18,7 @@ class Loss(Plugin, ABC):
     """One term. Subclass it in one file under `losses/`; torch is imported inside `compute` only."""
 
     needs_teacher: ClassVar[bool] = False
+    needs_whole_batch: ClassVar[bool] = False  # it compares rows: a batch cannot be cut into parts
 
     weight: float = Field(default=1.0, ge=0, description="Factor of this term in the sum.")
 

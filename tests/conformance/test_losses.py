@@ -23,20 +23,27 @@ def generator() -> torch.Generator:
 
 def sample(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits and a target of the form that the loss reads; class indices unless it is told."""
-    logits = torch.randn((ROWS, CLASSES), generator=generator())
-    match kind:
-        case "binary_cross_entropy":
-            return logits, (torch.rand((ROWS, CLASSES), generator=generator()) > 0.5).float()
-        case "mean_squared_error":
-            return logits[:, :1], torch.randn(ROWS, generator=generator())
-        case "span_cross_entropy":
-            spans = torch.randint(0, TOKENS, (ROWS, 2), generator=generator())
-            return torch.randn((ROWS, TOKENS, 2), generator=generator()), spans
-        case "dpo":
-            pairs = torch.randint(0, CLASSES, (ROWS, 2, TOKENS), generator=generator())
-            return torch.randn((ROWS, 2, TOKENS, CLASSES), generator=generator()), pairs
-        case _:
-            return logits, torch.randint(0, CLASSES, (ROWS,), generator=generator())
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator())
+
+    def indices(limit: int, *shape: int) -> torch.Tensor:
+        return torch.randint(0, limit, shape, generator=generator())
+
+    logits = drawn(ROWS, CLASSES)
+    samples = {
+        "binary_cross_entropy": (
+            logits,
+            (torch.rand(logits.shape, generator=generator()) > 0.5).float(),
+        ),
+        "mean_squared_error": (logits[:, :1], drawn(ROWS)),
+        "span_cross_entropy": (drawn(ROWS, TOKENS, 2), indices(TOKENS, ROWS, 2)),
+        "cosine_similarity": (drawn(ROWS, 2, CLASSES), torch.rand(ROWS, generator=generator())),
+        "in_batch_negatives": (drawn(ROWS, 2, CLASSES), torch.tensor([0, 1, 2, 0, 1, 3])),
+        "supervised_contrastive": (drawn(ROWS, 1, CLASSES), torch.tensor([0, 1, 2, 0, 1, 3])),
+        "dpo": (drawn(ROWS, 2, TOKENS, CLASSES), indices(CLASSES, ROWS, 2, TOKENS)),
+    }
+    return samples.get(kind, (logits, indices(CLASSES, ROWS)))
 
 
 def apply(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -67,6 +74,8 @@ def test_parts_weighted_by_their_size_make_the_whole(loss):
     """What lets the loop cut a batch into micro-batches."""
     if loss.needs_teacher:
         pytest.skip("the sample's teacher is made of the whole batch")
+    if loss.needs_whole_batch:
+        pytest.skip("it says itself that its batches cannot be cut")
     logits, target = sample(loss.name())
     whole = apply(loss, logits, target)
     first, rest = apply(loss, logits[:2], target[:2]), apply(loss, logits[2:], target[2:])
@@ -126,3 +135,35 @@ def test_mean_squared_error_by_hand():
     pairs = zip(logits[:, 0].tolist(), target.tolist(), strict=True)
     expected = sum((z - y) ** 2 for z, y in pairs) / ROWS
     assert apply(MeanSquaredError(), logits, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_in_batch_negatives_by_hand():
+    vectors, _ = sample("in_batch_negatives")
+    a, p = (torch.nn.functional.normalize(vectors[:, side], dim=-1).tolist() for side in (0, 1))
+    target = [0, 1, 2, 0, 1, 3]
+    expected = 0.0
+    for i in range(ROWS):
+        others = [j for j in range(ROWS) if j == i or target[j] != target[i]]
+        z = {j: 20 * sum(x * y for x, y in zip(a[i], p[j], strict=True)) for j in others}
+        expected -= (z[i] - math.log(sum(math.exp(value) for value in z.values()))) / ROWS
+    loss = LOSSES["in_batch_negatives"].model_validate({})
+    assert apply(loss, *sample("in_batch_negatives")).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_supervised_contrastive_by_hand():
+    vectors, target = sample("supervised_contrastive")
+    v = torch.nn.functional.normalize(vectors[:, 0], dim=-1).tolist()
+    terms = []
+    for i in range(ROWS):
+        z = {
+            j: sum(x * y for x, y in zip(v[i], v[j], strict=True)) / 0.1
+            for j in range(ROWS)
+            if j != i
+        }
+        same = [j for j in z if target[j] == target[i]]
+        if same:
+            log_sum = math.log(sum(math.exp(value) for value in z.values()))
+            terms.append(-sum(z[j] - log_sum for j in same) / len(same))
+    loss = LOSSES["supervised_contrastive"].model_validate({})
+    expected = sum(terms) / len(terms)
+    assert apply(loss, vectors, target).item() == pytest.approx(expected, rel=1e-4)

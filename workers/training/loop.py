@@ -32,6 +32,7 @@ from workers.training.report import Report
 from workers.training.state import TrainState
 
 MIN_BATCH_TOKENS = 64
+NO_LIMIT = 2**40
 MAX_POINTS = 1_000  # of each series: more than a chart shows, few enough to keep for every job
 
 
@@ -130,11 +131,15 @@ class Loop:
         self._load_best()
         return self.state
 
+    @property
+    def _compares_rows(self) -> bool:
+        return any(loss.needs_whole_batch for loss in self.setup.stage.losses)
+
     def _plan(self) -> BatchPlan:
         return BatchPlan(
             [len(item) for item in self.setup.train],
             batch_size=int(self.optimization.batch_size),
-            max_tokens=self.state.max_batch_tokens,
+            max_tokens=NO_LIMIT if self._compares_rows else self.state.max_batch_tokens,
             epochs=int(self.optimization.epochs),
             max_steps=self.optimization.max_steps,
             seed=self.runtime.seed,
@@ -258,6 +263,11 @@ class Loop:
 
     def _smaller_batches(self) -> BatchPlan:
         """Halve the micro-batches: the batch and its gradient stay what they are."""
+        if self._compares_rows:
+            message = (
+                "the GPU's memory does not hold a batch, and its loss compares all rows of one"
+            )
+            raise TrainingFailed(message, code="out_of_memory", param="optimization.batch_size")
         tokens = self.state.max_batch_tokens // 2
         if tokens < MIN_BATCH_TOKENS:
             message = "the GPU's memory does not hold a single example"

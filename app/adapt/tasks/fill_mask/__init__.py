@@ -1,0 +1,1 @@
+"""Masked language modelling: words that were hidden are found again."""

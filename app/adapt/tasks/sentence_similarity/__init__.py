@@ -1,0 +1,1 @@
+"""Sentence embeddings: texts that mean the same lie close together."""
