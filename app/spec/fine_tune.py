@@ -10,6 +10,7 @@ from app.adapt.plugins import METHODS, AnyLoss, AnyMethod, AnyTask
 from app.spec.base import BaseSpec, ModelId
 from app.spec.data import Data
 from app.spec.optimization import Optimization
+from app.spec.transfer import Transfer
 
 
 class FineTune(BaseSpec):
@@ -25,8 +26,10 @@ class FineTune(BaseSpec):
     task: AnyTask
     data: Data
     method: AnyMethod = Field(default_factory=METHODS["full"])
-    transfer: Literal["parameters", "structure"] = Field(
-        default="parameters", description="structure: the architecture only, with fresh weights."
+    transfer: Transfer = Field(
+        default="parameters",
+        description="parameters: all weights of the source; structure: its architecture and tokenizer; "
+        'mixed: {"kind": "mixed", "layers": ["embeddings", "0-2"]}, the rest fresh.',
     )
     losses: list[AnyLoss] | None = Field(
         default=None, min_length=1, description="The objective; null: the task's own loss."
@@ -42,10 +45,11 @@ class FineTune(BaseSpec):
                 "set them on the loss itself"
             )
             raise ValueError(message)
-        if self.transfer == "structure" and self.method.freezes:
+        if self.transfer != "parameters" and self.method.freezes:
+            given = "structure" if isinstance(self.transfer, str) else self.transfer.kind
             message = (
                 f"method {self.method.name()} keeps most weights as they are, and transfer "
-                "'structure' makes them random: use transfer 'parameters' or method 'full'"
+                f"'{given}' makes them random: use transfer 'parameters' or method 'full'"
             )
             raise ValueError(message)
         return self

@@ -115,6 +115,37 @@ def test_structure_alone_gives_other_weights(job):
 # --- exactness ---
 
 
+def test_mixed_transfer_keeps_the_named_layers_and_draws_the_rest(job):
+    from safetensors.torch import load_file
+
+    still = {"method": {"kind": "full", "freeze": ["embeddings", "0-1"]}}
+    finished, _ = run(job, transfer={"kind": "mixed", "layers": ["embeddings", "0"]}, **still)
+    source = load_file(job.folder / "bases" / "tiny" / "model.safetensors")
+    made = load_file(finished.folder / "model.safetensors")
+    same = {
+        name.removeprefix("bert.")
+        for name, tensor in made.items()
+        if torch.equal(tensor, source.get(name.removeprefix("bert."), torch.empty(0)))
+    }
+    matrices = {name for name in source if source[name].ndim == 2}
+    kept = {name for name in matrices if name.startswith(("embeddings.", "encoder.layer.0."))}
+    assert same & matrices == kept
+
+
+def test_freezing_everything_is_refused(job):
+    with pytest.raises(InvalidSpec) as caught:
+        run(job, method={"kind": "full", "freeze": ["*"]})
+    assert caught.value.param == "method.freeze"
+
+
+def test_a_layer_that_is_not_there_cannot_be_kept(job):
+    with pytest.raises(InvalidSpec) as caught:
+        run(job, transfer={"kind": "mixed", "layers": ["7"]})
+    assert caught.value.param == "transfer.layers"
+    with pytest.raises(InvalidSpec, match="no weights"):
+        run(job, transfer={"kind": "mixed", "layers": ["head"]})
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(job):
     first, _ = run(job)
     again, _ = run(job)

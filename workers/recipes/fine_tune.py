@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Prepared, prepare
+from app.adapt.layers.depth import keep
 from app.adapt.outputs import Encoded
 from app.adapt.parallel import read_set
 from app.adapt.source import Source, Sources, finished_source
@@ -22,6 +23,7 @@ from app.errors import InvalidData
 from app.jobs.state import Phase
 from app.spec.fine_tune import FineTune
 from app.spec.resolve import Facts, resolve
+from app.spec.transfer import Mixed
 from app.store.durable import sha256_of
 from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
 from workers.recipes.baselines import linear_probe, untouched
@@ -213,12 +215,15 @@ class FineTuneRecipe:
     def _network(self, loaded: Loaded, task: Task) -> torch.nn.Module:
         # New weights (a head, or all of them) are drawn here: the same for the same seed.
         seed_step(self.spec.runtime.seed, 2**31 + FRESH_STEP)
-        is_fresh = self.spec.transfer == "structure"
+        transfer, folder = self.spec.transfer, loaded.source.folder
         half = task.network()
         if self.spec.method.probes:
-            network = half.load_probe(task, [loaded.source.folder], self.spec.method)
+            network = half.load_probe(task, [folder], self.spec.method)
+        elif isinstance(transfer, Mixed):
+            network = half.load(task, folder, fresh=True)
+            keep(network, half.load(task, folder), transfer.layers)
         else:
-            network = half.load(task, loaded.source.folder, fresh=is_fresh)
+            network = half.load(task, folder, fresh=transfer == "structure")
         config = cast("Any", network).config
         if config.pad_token_id is None:
             config.pad_token_id = _pad_id(loaded.tokenizer)

@@ -17,7 +17,7 @@ import torch
 from app.adapt.layers.depth import select
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
-from app.errors import TrainingFailed
+from app.errors import InvalidSpec, TrainingFailed
 from app.jobs.state import Phase
 from app.spec.fine_tune import FineTune
 from app.store.manifest import CorruptFolder
@@ -70,6 +70,9 @@ class Loop:
         self.anchor = penalty and Anchor(self.network, new_parameters(self.network), penalty)
         decay = 0.0 if penalty else decay
         groups = spec.method.parameter_groups(self.network, learning_rate=rate, weight_decay=decay)
+        if not groups:
+            message = "method.freeze leaves nothing to train"
+            raise InvalidSpec(message, param="method.freeze", code="nothing_to_train")
         self.base_rates = [float(group["lr"]) for group in groups]
         self.optimizer = make_optimizer(groups, self.optimization)
         self.parameters = [p for group in groups for p in group["params"]]

@@ -8,8 +8,10 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
 
+from app.adapt.network import new_parameters, noted
 from app.errors import InvalidSpec
 
 # The numbered blocks of transformers' models: layer (BERT), layers (Llama, BART), h (GPT-2), block (T5).
@@ -43,8 +45,27 @@ def head_names(network: nn.Module) -> set[str]:
     }
 
 
-def select(network: nn.Module, wanted: Sequence[str]) -> set[str]:
-    """Return the names of the parameters that are meant by `wanted`.
+def keep(network: nn.Module, source: nn.Module, wanted: Sequence[str]) -> None:
+    """Give a fresh network its source's weights in these layers; the others are noted as new.
+
+    Raises:
+        InvalidSpec: an entry means nothing in this network, or a layer that the source does not have.
+    """
+    kept = select(network, wanted, param="transfer.layers")
+    missing = kept & new_parameters(source)
+    if missing:
+        message = f"transfer.layers: the source has no weights for {min(missing)!r}"
+        raise InvalidSpec(message, param="transfer.layers", code="layer_not_found")
+    weights = dict(source.named_parameters())
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name in kept:
+                parameter.copy_(weights[name])
+    noted(network, [name for name, _ in network.named_parameters() if name not in kept])
+
+
+def select(network: nn.Module, wanted: Sequence[str], param: str = "method.freeze") -> set[str]:
+    """Return the names of the parameters that are meant by `wanted`, which the spec has in `param`.
 
     Each entry is "embeddings", "head", a block's number from 0 or a range ("3", "0-3"), or a pattern
     of parameter names ("*.attention.*").
@@ -73,7 +94,7 @@ def select(network: nn.Module, wanted: Sequence[str]) -> set[str]:
                 f"no layer {entry!r} in this model; there are embeddings, head, blocks 0-{top - 2}, and "
                 f"patterns of names such as {next(iter(depth))!r}"
             )
-            raise InvalidSpec(message, param="method.freeze", code="layer_not_found")
+            raise InvalidSpec(f"{param}: {message}", param=param, code="layer_not_found")
         chosen |= found
     return chosen
 
