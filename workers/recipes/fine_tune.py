@@ -90,7 +90,13 @@ class FineTuneRecipe:
         parameters = sum(p.numel() for p in network.parameters())
         report.phase(Phase.ENCODING)
         resolved, sets = self._encode(prepared, loaded, parameters, device)
-        setup = self._setup(resolved, prepared, loaded, network.to(device), sets)
+        network, pad_id = network.to(device), _pad_id(loaded.tokenizer)
+        annotate = prepared.task.network().annotate
+        sets = {
+            name: annotate(prepared.task, network.eval(), items, pad_id)
+            for name, items in sets.items()
+        }
+        setup = self._setup(resolved, prepared, loaded, network, sets)
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
         report.emit(
@@ -150,15 +156,13 @@ class FineTuneRecipe:
         self, resolved: FineTune, prepared: Prepared, loaded: Loaded, network: torch.nn.Module,
         sets: dict[str, list[Encoded]],
     ) -> Setup:  # fmt: skip
-        task, pad_id = prepared.task, _pad_id(loaded.tokenizer)
-        annotate = task.network().annotate
-        sets = {name: annotate(task, network.eval(), items, pad_id) for name, items in sets.items()}
+        task = prepared.task
         stage = Stage(
             task=task,
             network=network,
             losses=make_losses(resolved, task, prepared.train),
             tokenizer=loaded.tokenizer,
-            pad_id=pad_id,
+            pad_id=_pad_id(loaded.tokenizer),
             device=next(network.parameters()).device,
             precision=resolved.runtime.precision,
             beat=self.report.alive,
