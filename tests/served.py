@@ -18,7 +18,7 @@ from app.models.service import register
 from app.queue.memory import MemoryQueue
 from app.settings import Settings
 from app.store.layout import Layout
-from tests.tiny import make_finished_folder
+from tests.tiny import make_finished_folder, make_generator_folder
 
 
 class Served:
@@ -54,7 +54,8 @@ class Served:
         name = model_id.lower().replace(":", "-").replace(".", "-").removeprefix("ft-")
         layout = Layout(self.settings.store_dir)
         folder = layout.model(name)
-        manifest, digest = make_finished_folder(folder, labels, model_id=model_id, **options)
+        make = make_generator_folder if "architecture" in options else make_finished_folder
+        manifest, digest = make(folder, labels, model_id=model_id, **options)
         with self.database.transaction() as session:
             register(
                 session,
@@ -62,7 +63,7 @@ class Served:
                 job_id=f"job-{name}"[:40],
                 model_id=model_id,
                 base="tiny",
-                task="text-classification",
+                task=manifest.facts["task"]["kind"],
                 folder=layout.relative(folder),
                 manifest_sha256=digest,
                 manifest=manifest.model_dump(mode="json"),

@@ -129,13 +129,31 @@ def make_finished_folder(
         "pair": False,
         "threshold": 0.5,
     }
+    return _finish(path, model_id, fitted | (task or {}), max_length)
+
+
+def make_generator_folder(
+    path: Path, labels: None, *, model_id: str, architecture: Architecture, task: dict[str, Any],
+    texts: Sequence[str] = TEXTS, seed: int = 0,
+) -> tuple[Manifest, str]:  # fmt: skip
+    """Make the folder of a finished model that writes text; `task` is its whole fitted config."""
+    del labels
+    remove_folder(path)
+    make_base_folder(path, architecture, texts=texts, seed=seed)
+    return _finish(path, model_id, task, 32)
+
+
+def _finish(
+    path: Path, model_id: str, task: dict[str, Any], max_length: int
+) -> tuple[Manifest, str]:
+    """Put a finished model's own files beside its weights."""
     facts: dict[str, Any] = {
         "model_id": model_id,
         "job_id": "job-0",
         "base": "tiny",
         "base_kind": "local",
         "revision": None,
-        "task": fitted | (task or {}),
+        "task": task,
         "spec": {"kind": "fine_tune", "model": "tiny"},
         "resolved": {},
         "max_length": max_length,

@@ -7,7 +7,7 @@ folder works with plain transformers too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -113,7 +113,7 @@ class TransformerNetwork:
 
     def generate(
         self, task: Any, network: nn.Module, encoded: Sequence[Encoded],
-        tokenizer: PreTrainedTokenizerBase, parameters: Any,
+        tokenizer: PreTrainedTokenizerBase, parameters: Any, emit: Callable[[str], None] | None = None,
     ) -> list[Any]:  # fmt: skip
         """Write an answer to each row; only tasks that generate have this."""
         message = f"{cast('Task', task).name()} does not generate"

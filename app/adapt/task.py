@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -101,9 +101,12 @@ class Network(Protocol):
 
     def generate(
         self, task: Any, network: nn.Module, encoded: Sequence[Encoded],
-        tokenizer: PreTrainedTokenizerBase, parameters: Any,
+        tokenizer: PreTrainedTokenizerBase, parameters: Any, emit: Callable[[str], None] | None = None,
     ) -> list[Any]:  # fmt: skip
-        """Write an answer to each row, which `decode` reads; only tasks that generate have this."""
+        """Write an answer to each row, which `decode` reads; only tasks that generate have this.
+
+        With `emit`, there is one row, and each piece of its text goes there as soon as it is written.
+        """
         ...
 
     def save(self, network: nn.Module, folder: Path) -> None:

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic_core import to_json
+from sse_starlette import EventSourceResponse
 
 from app.auth.dependencies import Identity, require
 from app.http.problem import error_responses
 from app.http.state import services_of
 from app.serving.predictor import ModelRef, Prediction
 from app.serving.schemas import PredictIn, PredictOut, parse_predict
-from app.serving.service import predict
+from app.serving.service import open_stream, predict
+from app.serving.streaming import events
 
 router = APIRouter(
     prefix="/v1", tags=["predictions"], responses=error_responses(400, 401, 403, 404, 409, 429, 503)
@@ -33,12 +35,17 @@ BODY: dict[str, Any] = {
     "/models/{model_id:path}/predict",
     openapi_extra=BODY,
     response_class=Response,
-    responses={200: {"model": PredictOut}},
+    responses={200: {"model": PredictOut, "content": {"text/event-stream": {}}}},
 )
 async def predict_with_model(model_id: str, request: Request, identity: Caller) -> Response:
-    """Answer one input or a list of up to 1000 with a finished model."""
+    """Answer one input or a list of up to 1000; with `stream`, one while it is written."""
     body = parse_predict(await request.body())
     services = services_of(request)
+    if body.stream:
+        ref, stream = await open_stream(
+            services, identity.tenant_id, model_id, body.as_list, body.parameters
+        )
+        return EventSourceResponse(events(ref, stream), ping=15)
     work = asyncio.ensure_future(
         predict(services, identity.tenant_id, model_id, body.as_list, body.parameters)
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -56,11 +56,18 @@ class LoadedModel:
         return self.task.encode(self._tokenizer, examples, self._max_length)
 
     @torch.inference_mode()
-    def answer(self, encoded: list[Encoded], parameters: Any) -> list[Any]:
-        """Return what `Task.decode` reads of each row: its scores, or what was generated for it."""
+    def answer(
+        self, encoded: list[Encoded], parameters: Any, emit: Callable[[str], None] | None = None
+    ) -> list[Any]:
+        """Return what `Task.decode` reads of each row: its scores, or what was generated for it.
+
+        With `emit`, one row's text goes there piece by piece while it is written.
+        """
         half = self._torch_half
         if self.task.generates:
-            return half.generate(self.task, self._network, encoded, self._tokenizer, parameters)
+            return half.generate(
+                self.task, self._network, encoded, self._tokenizer, parameters, emit
+            )
         batch = half.collate(self.task, encoded, self._pad_id).to(self._device)
         return list(half.scores(self.task, half.forward(self._network, batch), batch))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +82,17 @@ class Predictor(Protocol):
             CorruptFolder: the stored model is not what was recorded.
             Overloaded: too many inputs are waiting.
             Unavailable: the server is shutting down.
+        """
+        ...
+
+    def stream(
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+    ) -> AsyncGenerator[str | Prediction, None]:
+        """Yield an empty piece once everything is checked, then pieces of text, then the whole answer.
+
+        Raises:
+            InvalidRequest: as `predict`; with param `stream` where there is no one text to be written.
+            CorruptFolder: as `predict`.
         """
         ...
 

@@ -21,6 +21,12 @@ class PredictIn(Frozen):
         default={}, description="Options of the model's task, such as `top_k`."
     )
 
+    stream: bool = Field(
+        default=False,
+        description="Tasks that write text: send it as server-sent events while it is written, `delta` by "
+        "`delta`, then `done` with the whole answer.",
+    )
+
     @property
     def as_list(self) -> list[Any]:
         """The inputs, also when there is only one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ from app.models.repository import ModelRepository
 from app.serving.batcher import Batcher
 from app.serving.cache import ModelCache
 from app.serving.predictor import ModelRef, Prediction, Predictor, RefCache
+from app.serving.streaming import check_streamable, pieces
 from app.settings import Settings
 from app.store.manifest import CorruptFolder
 from app.telemetry import PREDICT_INPUTS, PREDICT_SECONDS, get_logger
@@ -56,6 +57,34 @@ async def predict(
         Overloaded: too much is waiting.
         Unavailable: predictions are switched off, or the server is shutting down.
     """
+    predictor = _predictor(services, inputs)
+    started = monotonic()
+    ref = await find(services, predictor.refs, tenant_id, model_id)
+    try:
+        prediction = await predictor.predict(ref, inputs, parameters)
+    except CorruptFolder as error:
+        raise await _damaged(services, predictor, tenant_id, ref, error) from error
+    PREDICT_SECONDS.labels(task=ref.task).observe(monotonic() - started)
+    PREDICT_INPUTS.labels(task=ref.task).inc(len(inputs))
+    return ref, prediction
+
+
+async def open_stream(
+    services: Services, tenant_id: str, model_id: str, inputs: list[Any], parameters: dict[str, Any]
+) -> tuple[ModelRef, AsyncGenerator[str | Prediction, None]]:
+    """Check the request and return what will write its answer; errors are those of `predict`."""
+    predictor = _predictor(services, inputs)
+    ref = await find(services, predictor.refs, tenant_id, model_id)
+    stream = predictor.stream(ref, inputs, parameters)
+    try:
+        await anext(stream)
+    except CorruptFolder as error:
+        raise await _damaged(services, predictor, tenant_id, ref, error) from error
+    PREDICT_INPUTS.labels(task=ref.task).inc(len(inputs))
+    return ref, stream
+
+
+def _predictor(services: Services, inputs: list[Any]) -> Predictor:
     predictor: Predictor | None = services.predictor
     if predictor is None:
         message = "predictions are switched off on this server"
@@ -66,23 +95,21 @@ async def predict(
     if len(inputs) > MAX_INPUTS:
         message = f"inputs: {len(inputs)} are more than {MAX_INPUTS}, the limit of one request"
         raise InvalidRequest(message, param="inputs", code="too_many_inputs")
-    started = monotonic()
-    ref = await find(services, predictor.refs, tenant_id, model_id)
-    try:
-        prediction = await predictor.predict(ref, inputs, parameters)
-    except CorruptFolder as error:
-        # Deleted since it was looked up? Then this second look says so.
-        predictor.refs.forget(model_id)
-        await find(services, predictor.refs, tenant_id, model_id)
-        log.warning("predict.corrupt_model", model_id=model_id, error=error.message)
-        # 409, not 503: the state of this one resource forbids the call, and no repetition will help.
-        message = (
-            f"model {model_id} cannot be served, its stored files are damaged: {error.message}"
-        )
-        raise Conflict(message, code="corrupt_folder") from error
-    PREDICT_SECONDS.labels(task=ref.task).observe(monotonic() - started)
-    PREDICT_INPUTS.labels(task=ref.task).inc(len(inputs))
-    return ref, prediction
+    return predictor
+
+
+async def _damaged(
+    services: Services, predictor: Predictor, tenant_id: str, ref: ModelRef, error: CorruptFolder
+) -> Conflict:
+    # Deleted since it was looked up? Then this second look says so.
+    predictor.refs.forget(ref.model_id)
+    await find(services, predictor.refs, tenant_id, ref.model_id)
+    log.warning("predict.corrupt_model", model_id=ref.model_id, error=error.message)
+    # 409, not 503: the state of this one resource forbids the call, and no repetition will help.
+    message = (
+        f"model {ref.model_id} cannot be served, its stored files are damaged: {error.message}"
+    )
+    return Conflict(message, code="corrupt_folder")
 
 
 async def find(services: Services, refs: RefCache, tenant_id: str, model_id: str) -> ModelRef:
@@ -140,6 +167,31 @@ class LocalPredictor:
                     self._tokenizer, decode_answers, task, raw, encoded, options
                 )
         return Prediction(answers, tokens=sum(len(item) for item in encoded))
+
+    async def stream(
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+    ) -> AsyncGenerator[str | Prediction, None]:
+        """See `Predictor.stream`. Whoever else asks meanwhile waits for its end."""
+        self._loop = asyncio.get_running_loop()
+        async with self._cache.use(ref.model_id, lambda: self._load(ref)) as served:
+            task = served.model.task
+            options = parse_parameters(task, parameters)
+            check_streamable(task, inputs, options)
+            encoded = await self._in(
+                self._tokenizer, served.model.encode, [task.parse_input(inputs[0], 0)]
+            )
+            yield ""
+            raw: list[Any] = []
+
+            async def write(emit: Callable[[str], None]) -> None:
+                raw.extend(
+                    await self._in(self._scorer, served.model.answer, encoded, options, emit)
+                )
+
+            async for piece in pieces(write):
+                yield piece
+            answers = decode_answers(task, raw, encoded, options)
+            yield Prediction(answers, tokens=sum(len(item) for item in encoded))
 
     def evict(self, model_id: str) -> None:
         """Forget a model, now or after its last answer. May be called from any thread."""

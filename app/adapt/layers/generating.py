@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from app.adapt.layers.pieces import Pieces
 from app.adapt.outputs import Generated
 
 if TYPE_CHECKING:
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 
 def write(
     network: Any, inputs: dict[str, Tensor], tokenizer: Any, parameters: GenerationParameters,
-    **changes: Any,
+    emit: Callable[[str], None] | None = None, **changes: Any,
 ) -> list[list[Generated]]:  # fmt: skip
     """Return the answers to each row of (B, T) inputs; a decoder's are without their prompt.
 
-    With a seed each row is drawn by itself, so that it does not depend on its neighbours in the batch.
+    With `emit`, there is one row, and each piece of its text goes there as soon as it is written. With a
+    seed each row is drawn by itself, so that it does not depend on its neighbours in the batch.
     """
     config = copy.deepcopy(network.generation_config)
     # What the base model brings (its limits, its beams) would go before what was asked for.
     config.update(max_length=None, **parameters.options(), **changes)
+    streamer = None if emit is None else Pieces(tokenizer, emit)
     rows = next(iter(inputs.values())).shape[0]
     if parameters.do_sample and parameters.seed is not None and rows > 1:
         return [
@@ -44,9 +47,9 @@ def write(
         devices = [network.device] if network.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(parameters.seed)
-            sequences = network.generate(**inputs, generation_config=config)
+            sequences = network.generate(**inputs, generation_config=config, streamer=streamer)
     else:
-        sequences = network.generate(**inputs, generation_config=config)
+        sequences = network.generate(**inputs, generation_config=config, streamer=streamer)
     prompt = 1 if network.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     ends = ends_of(network, tokenizer)
     found = [finished(row[prompt:], ends, tokenizer) for row in sequences.tolist()]

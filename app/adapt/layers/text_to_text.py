@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,7 +54,7 @@ class TextToTextNetwork(TransformerNetwork):
 
     def generate(
         self, task: TextToText, network: nn.Module, encoded: Sequence[Encoded],
-        tokenizer: PreTrainedTokenizerBase, parameters: Any,
+        tokenizer: PreTrainedTokenizerBase, parameters: Any, emit: Callable[[str], None] | None = None,
     ) -> list[Any]:  # fmt: skip
         """Write the answers to each row."""
         made: Any = network
@@ -62,7 +62,9 @@ class TextToTextNetwork(TransformerNetwork):
         ids_BT, mask_BT = pad([item.input_ids for item in encoded], pad_id or 0)
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
         inputs = {name: tensor.to(made.device) for name, tensor in inputs.items()}
-        return write(made, inputs, tokenizer, parameters, **_first_token(task, tokenizer))
+        return write(
+            made, inputs, tokenizer, parameters, emit=emit, **_first_token(task, tokenizer)
+        )
 
 
 def _first_token(task: TextToText, tokenizer: Any) -> dict[str, Any]:

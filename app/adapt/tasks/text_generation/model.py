@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ class GenerationNetwork(TransformerNetwork):
 
     def generate(
         self, task: Any, network: nn.Module, encoded: Sequence[Encoded],
-        tokenizer: PreTrainedTokenizerBase, parameters: Any,
+        tokenizer: PreTrainedTokenizerBase, parameters: Any, emit: Callable[[str], None] | None = None,
     ) -> list[Any]:  # fmt: skip
         """Write the answers to each prompt; prompts are padded on the left, so that all end together."""
         del task
@@ -94,7 +94,7 @@ class GenerationNetwork(TransformerNetwork):
         # A text has nothing to answer: it is its own prompt.
         ids_BT, mask_BT = pad([item.input_ids for item in encoded], pad_id or 0, left=True)
         inputs = {"input_ids": ids_BT.to(made.device), "attention_mask": mask_BT.to(made.device)}
-        return write(made, inputs, tokenizer, parameters, pad_token_id=pad_id or 0)
+        return write(made, inputs, tokenizer, parameters, emit=emit, pad_token_id=pad_id or 0)
 
 
 def _joined(item: Encoded, answer: list[int]) -> tuple[list[int], list[int]]:
