@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from app.adapt.lines import check_container
-from app.adapt.plugins import READERS
+from app.adapt.plugins import READERS, TASKS
 from app.adapt.reader import Problems, Reader, Row
 from app.adapt.task import Example, Task
 from app.errors import InvalidData
@@ -123,6 +123,41 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
     return list(columns)
 
 
+def resolve_columns(
+    task: Task, found: Sequence[str], given: Mapping[str, str], filename: str
+) -> dict[str, str]:
+    """Map the task's roles to columns; where they are missing, say which task the data looks like.
+
+    Raises:
+        InvalidData: as `Task.resolve_columns`.
+    """
+    try:
+        return task.resolve_columns(found, given, filename)
+    except InvalidData as error:
+        others = [name for name in tasks_for(found) if name != task.name()]
+        if error.error_code != "column_not_found" or given or not others:
+            raise
+        message = f"{error.message}; it looks like data for {' or '.join(others)}"
+        raise InvalidData(
+            message, param=error.param, code=error.error_code,
+            details={**error.details, "looks_like": others},
+        ) from None  # fmt: skip
+
+
+def tasks_for(found: Sequence[str]) -> list[str]:
+    """Return the tasks whose columns are all there; fill-mask, which takes any text, only by itself."""
+    fitting: list[str] = []
+    for plugin in TASKS:
+        task = plugin.model_validate({"kind": plugin.name()})
+        try:
+            task.resolve_columns(found, {}, "")
+        except InvalidData:
+            continue
+        fitting.append(plugin.name())
+    special = [name for name in fitting if name != "fill-mask"]
+    return special or fitting
+
+
 def prepare(
     task: Task, data: DataRules, train: Dataset, validation: Dataset | None, test: Dataset | None
 ) -> Prepared:
@@ -131,7 +166,7 @@ def prepare(
     Raises:
         InvalidData: wrong columns, unusable rows (unless they are to be skipped), or too few of them.
     """
-    columns = task.resolve_columns(train.columns, data.columns, train.filename)
+    columns = resolve_columns(task, train.columns, data.columns, train.filename)
     skip = data.on_bad_rows == "skip"
     warnings: list[str] = []
     examples = _parse(task, train, columns, "data.train", skip=skip, warnings=warnings)
@@ -144,7 +179,7 @@ def prepare(
         if dataset is None:
             continue
         where = f"data.{name}"
-        found = task.resolve_columns(dataset.columns, data.columns, dataset.filename)
+        found = resolve_columns(task, dataset.columns, data.columns, dataset.filename)
         parsed = _parse(task, dataset, found, where, skip=skip, warnings=warnings)
         sets[name] = _check(task, dataset, parsed, where, skip=skip, warnings=warnings)
         if not sets[name]:

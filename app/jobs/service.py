@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.adapt.dataset import resolve_columns
 from app.adapt.source import Sources
 from app.errors import Conflict, InvalidSpec, KeyReused, NotFound, Overloaded
 from app.files.repository import FileRepository
@@ -117,7 +118,7 @@ class JobService:
             # Parallel files have a column for each role; of what is in them, the trainer is the judge.
             summary = (found[0].summary or {}).get("columns", []) if None in sides else []
             names = [column["name"] for column in summary] or [str(role) for role in sides]
-            columns = spec.task.resolve_columns(names, spec.data.columns, found[0].filename)
+            columns = resolve_columns(spec.task, names, spec.data.columns, found[0].filename)
             if field == "train" and summary:
                 spec.task.check_summary(columns, summary, found[0].filename)
         self._check_model(spec)

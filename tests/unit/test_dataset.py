@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from app.adapt.dataset import Dataset, Prepared, prepare, read_dataset, reader_for, split_examples
+from app.adapt.dataset import (
+    Dataset,
+    Prepared,
+    prepare,
+    read_dataset,
+    reader_for,
+    resolve_columns,
+    split_examples,
+    tasks_for,
+)
 from app.adapt.plugins import TASKS
 from app.adapt.summary import summarize
 from app.adapt.task import Example, Task
@@ -249,3 +258,24 @@ def test_real_mess_is_skipped_row_by_row() -> None:
         assert refused(spec(), read, None, None).details["row"] > 1
     single = read_dataset(folder / "single_class.jsonl", "single_class.jsonl", max_rows=1000)
     assert refused(spec(), single, None, None).error_code == "one_label"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (["tokens", "tags"], "token-classification"),
+        (["question", "context", "answers"], "question-answering"),
+        (["messages"], "text-generation"),
+        (["document", "summary"], "summarization"),
+        (["translation"], "translation"),
+        (["sentence1", "sentence2", "score"], "sentence-similarity"),
+        (["prompt", "chosen", "rejected"], "text-generation"),
+    ],
+)
+def test_data_of_another_task_is_recognized(columns, expected):
+    assert expected in tasks_for(columns)
+    other = "text-classification" if "tags" in columns else "token-classification"
+    with pytest.raises(InvalidData, match=expected) as caught:
+        resolve_columns(TASKS[other](), columns, {}, "rows.jsonl")
+    assert expected in caught.value.details["looks_like"]
+    assert str(columns[0]) in caught.value.message
