@@ -89,18 +89,16 @@ class Registry(Generic[P]):
         """The registered kinds, sorted."""
         return sorted(self._kinds)
 
-    def union(self) -> Any:
-        """Return a pydantic type for any of the plug-ins, told apart by `kind`.
-
-        A bare string is short for the plug-in with all its defaults: `"full"` is `{"kind": "full"}`.
-        """
-        members = [Annotated[plugin, Tag(plugin.name())] for plugin in self._kinds.values()]
+    def union(self, *further: type[Plugin]) -> Any:
+        """Return a pydantic type for any of the plug-ins, and of `further`, told apart by `kind`."""
+        plugins = {**self._kinds, **{plugin.name(): plugin for plugin in further}}
+        members = [Annotated[plugin, Tag(name)] for name, plugin in plugins.items()]
         return Annotated[
             reduce(or_, members[1:], members[0]),
             Discriminator(
                 _kind_of,
                 custom_error_type="unknown_kind",
-                custom_error_message=f"kind must be one of: {', '.join(self.kinds)}",
+                custom_error_message=f"kind must be one of: {', '.join(sorted(plugins))}",
             ),
         ]
 

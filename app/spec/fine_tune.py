@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.adapt.plugins import METHODS, AnyLoss, AnyMethod, AnyTask
-from app.spec.base import BaseSpec, ModelId
-from app.spec.data import Data
-from app.spec.optimization import Optimization
-from app.spec.transfer import Transfer
+from app.adapt.plugins import STUDENTS
+from app.adapt.student import Student
+from app.spec.base import ModelId
+from app.spec.choice import AutoMethod
+from app.spec.training import Training
+from app.spec.transfer import Features, Transfer
+
+if TYPE_CHECKING:
+    MadeModel = Student
+else:
+    MadeModel: Any = STUDENTS.union()
 
 
-class FineTune(BaseSpec):
+class FineTune(Training):
     """Train `model` for `task` on `data` by `method`."""
 
     kind: Literal["fine_tune"] = "fine_tune"
-    model: ModelId = Field(description="A base model's id, or a finished model's (ft:...).")
+    model: ModelId | MadeModel = Field(
+        description="A base model's id, a finished model's (ft:...), a checkpoint's (ckpt-...), or a network "
+        'made for the job: {"kind": "bilstm", ...}.'
+    )
     revision: str | None = Field(
         default=None,
         max_length=255,
         description="Hub revision; pinned to a commit when the job runs.",
     )
-    task: AnyTask
-    data: Data
-    method: AnyMethod = Field(default_factory=METHODS["full"])
     transfer: Transfer = Field(
         default="parameters",
         description="parameters: all weights of the source; structure: its architecture and tokenizer; "
-        'mixed: {"kind": "mixed", "layers": ["embeddings", "0-2"]}, the rest fresh.',
+        'mixed: {"kind": "mixed", "layers": ["embeddings", "0-2"]}, the rest fresh; '
+        'features: {"kind": "features", "models": [...]}, frozen, beside those of `model`.',
     )
-    losses: list[AnyLoss] | None = Field(
-        default=None, min_length=1, description="The objective; null: the task's own loss."
-    )
-    optimization: Optimization = Optimization()
+
+    @property
+    def base(self) -> str:
+        """The id of the source, or the kind of network that is made."""
+        return self.model if isinstance(self.model, str) else self.model.source() or self.model.name()
+
+    def model_ids(self) -> dict[str, str]:
+        """Return the id of every model that the job reads, by the field that names it."""
+        found: dict[str, str] = {}
+        if isinstance(self.model, str):
+            found["model"] = self.model
+        else:
+            source = self.model.source()
+            found |= {} if source is None else {"model.model": source}
+            found |= {f"model.{field}": id_ for field, id_ in self.model.model_ids().items()}
+        if isinstance(self.transfer, Features):
+            found |= {f"transfer.models.{at}": id_ for at, id_ in enumerate(self.transfer.models)}
+        return found
 
     @model_validator(mode="after")
     def _check_objective(self) -> Self:
@@ -45,11 +66,35 @@ class FineTune(BaseSpec):
                 "set them on the loss itself"
             )
             raise ValueError(message)
-        if self.transfer != "parameters" and self.method.freezes:
-            given = "structure" if isinstance(self.transfer, str) else self.transfer.kind
+        return self
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if isinstance(self.model, Student) and self.model.needs_teacher:
+            message = f"a {self.model.name()} is made of its teacher: submit a job of kind 'distill'"
+            raise ValueError(message)
+        methods = (
+            self.method.candidates if isinstance(self.method, AutoMethod) else [self.method]
+        )
+        if isinstance(self.transfer, Features):
+            others = [method.name() for method in methods if not method.probes]
+            if others:
+                message = (
+                    f"transfer 'features' fits a head on frozen features, which method {others[0]} does "
+                    "not: use method 'linear_probe', or 'lp_ft' to go on with all weights"
+                )
+                raise ValueError(message)
+            return self
+        is_fresh = self.transfer != "parameters" or (
+            isinstance(self.model, Student) and self.model.source() is None
+        )
+        frozen = [method.name() for method in methods if method.freezes]
+        if is_fresh and frozen:
+            given = self.transfer if isinstance(self.transfer, str) else self.transfer.kind
+            what = "a network made for the job" if isinstance(self.model, Student) else f"transfer '{given}'"
             message = (
-                f"method {self.method.name()} keeps most weights as they are, and transfer "
-                f"'{given}' makes them random: use transfer 'parameters' or method 'full'"
+                f"method {frozen[0]} keeps most weights as they are, and {what} "
+                "makes them random: use transfer 'parameters' or method 'full'"
             )
             raise ValueError(message)
         return self

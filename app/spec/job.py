@@ -32,7 +32,7 @@ def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:
     found: dict[str, dict[str, str]] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path = _path(item["loc"], value, item["type"])
-        item["msg"] = PLAIN.get(item["type"], item["msg"])
+        item["msg"] = PLAIN.get(item["type"], item["msg"].removeprefix("Value error, "))
         if path in found:  # another member of a union: `"auto"` beside a number
             found[path]["message"] += f"; or: {item['msg']}"
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
 from app.kit.schema import Frozen
+from app.spec.base import ModelId
 
 
 class Mixed(Frozen):
@@ -21,4 +22,16 @@ class Mixed(Frozen):
     )
 
 
-Transfer = Literal["parameters", "structure"] | Mixed
+class Features(Frozen):
+    """The frozen features of further encoders beside those of the job's `model`.
+
+    A linear head is fitted on all of them side by side; each reads the text with a tokenizer of its own.
+    """
+
+    kind: Literal["features"] = "features"
+    models: list[ModelId] = Field(
+        min_length=1, max_length=7, description="The further encoders: base models or finished ones."
+    )
+
+
+Transfer = Literal["parameters", "structure"] | Annotated[Mixed | Features, Discriminator("kind")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from app.adapt.student import Student
+from app.adapt.student import Material, Student
 
 
 class Pretrained(Student):
@@ -18,3 +19,7 @@ class Pretrained(Student):
     def source(self) -> str:
         """Return the model's id."""
         return self.model
+
+    def make(self, folder: Path, material: Material) -> None:
+        """Never called: the model is there."""
+        raise NotImplementedError

@@ -1,0 +1,40 @@
+"""What every kind of job says that trains a network for one task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from app.adapt.method import Method
+from app.adapt.plugins import METHODS, AnyLoss, AnyTask
+from app.kit.registry import expand_kind
+from app.spec.base import BaseSpec
+from app.spec.choice import AutoMethod
+from app.spec.data import Data
+from app.spec.optimization import Optimization
+
+if TYPE_CHECKING:
+    ChosenMethod = Method | AutoMethod
+else:
+    ChosenMethod: Any = Annotated[METHODS.union(AutoMethod), BeforeValidator(expand_kind)]
+
+
+class Training(BaseSpec):
+    """Which task, on which data, by which method and with which objective."""
+
+    task: AnyTask
+    data: Data
+    method: ChosenMethod = Field(default_factory=METHODS["full"])
+    losses: list[AnyLoss] | None = Field(
+        default=None, min_length=1, description="The objective; null: the task's own loss."
+    )
+    optimization: Optimization = Optimization()
+
+    @property
+    def chosen_method(self) -> Method:
+        """The method, once it is chosen."""
+        if isinstance(self.method, AutoMethod):
+            message = "the method has not been chosen"
+            raise AssertionError(message)
+        return self.method
