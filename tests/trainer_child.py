@@ -64,7 +64,9 @@ class TinyJob:
         self.folder = folder
         make_model_folder(folder / "bases" / "tiny", texts=(*SENTENCES, "0 1 2 3 4 5 6 7 8 9"))
         self.file = write_rows(folder / "train.jsonl")
-        self.runtime: dict[str, Any] = {"evaluate_every": 5, "checkpoint_every": 3, "seed": 7}
+        self.runtime: dict[str, Any] = {
+            "evaluate_every": 5, "checkpoint_every": 3, "seed": 7, "seeds": 1,
+        }  # fmt: skip
         self.optimization = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, **optimization}
         self.task: Any = "text-classification"
         self.runs = 0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import NotFound, TrainingFailed
 from app.files.repository import FileRepository
 from app.jobs.lifecycle import Claim
 from app.jobs.repository import JobRepository
+from app.jobs.service import CHECKPOINT_PREFIX
 from app.models.repository import ModelRepository
-from app.models.service import model_id_for
+from app.models.service import PREFIX, model_id_for
 from app.settings import Settings
 from app.spec.job import parse_spec
 from app.store.layout import Layout
-from workers.protocol import Assignment, CheckpointRef, InputFile
+from workers.protocol import Assignment, CheckpointRef, InputFile, SourceCheckpoint
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -31,16 +33,20 @@ def build_assignment(
     job = jobs.get(claim.job_id)
     spec = parse_spec(job.spec)
     files: dict[str, InputFile] = {}
-    models = {}
+    models: dict[str, Path] = {}
+    sources: dict[str, SourceCheckpoint] = {}
     try:
         for file_id in spec.data.file_ids():
             file = FileRepository(session, claim.tenant_id).get(file_id)
             files[file_id] = InputFile(
                 id=file.id, filename=file.filename, path=layout.file(file.id), sha256=file.sha256
             )
-        if spec.model.startswith("ft:"):
-            model = ModelRepository(session, claim.tenant_id).get(spec.model)
-            models[model.id] = layout.absolute(model.folder)
+        for model_id in spec.model_ids().values():
+            if model_id.startswith(PREFIX):
+                model = ModelRepository(session, claim.tenant_id).get(model_id)
+                models[model_id] = layout.absolute(model.folder)
+            elif model_id.startswith(CHECKPOINT_PREFIX):
+                sources[model_id] = _source(jobs, model_id, layout)
     except NotFound as error:
         message = f"{error.message}: it was there when the job was submitted"
         raise TrainingFailed(message, code="input_gone") from error
@@ -57,13 +63,27 @@ def build_assignment(
     return Assignment(
         job_id=job.id,
         epoch=claim.epoch,
-        model_id=model_id_for(spec.model, spec.suffix),
+        model_id=model_id_for(spec.base, spec.suffix),
         spec=job.spec,
         files=files,
         models=models,
+        sources=sources,
         checkpoints=checkpoints,
         folder=layout.run(job.id, claim.epoch),
         model_dirs=settings.model_dirs,
         hub=settings.hub,
         lease_ttl_s=settings.lease_ttl_s,
+    )
+
+
+def _source(jobs: JobRepository, checkpoint_id: str, layout: Layout) -> SourceCheckpoint:
+    found = jobs.checkpoint(checkpoint_id)
+    if found is None:
+        message = f"no checkpoint {checkpoint_id!r}"
+        raise NotFound(message)
+    checkpoint, job = found
+    return SourceCheckpoint(
+        folder=layout.absolute(checkpoint.folder),
+        manifest_sha256=checkpoint.manifest_sha256,
+        spec=job.resolved or job.spec,
     )

@@ -33,6 +33,14 @@ class CheckpointRef(Frozen):
     is_best: bool = False
 
 
+class SourceCheckpoint(Frozen):
+    """A checkpoint of a finished job that this job starts from, and the resolved spec it was made by."""
+
+    folder: Path
+    manifest_sha256: str
+    spec: dict[str, Any]
+
+
 class Assignment(Frozen):
     """Everything a trainer needs to know. It holds no secret and no database address."""
 
@@ -43,6 +51,9 @@ class Assignment(Frozen):
     spec: dict[str, Any]
     files: dict[str, InputFile]
     models: dict[str, Path] = Field(default={}, description="Folders of finished models by id.")
+    sources: dict[str, SourceCheckpoint] = Field(
+        default={}, description="Checkpoints of other jobs, by id, that this one starts from."
+    )
     checkpoints: list[CheckpointRef] = []
     folder: Path = Field(description="This run's own folder; nothing else may be written.")
     model_dirs: list[Path] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from app.store.weights import check_model_folder, weight_files
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 LOCAL_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
+SHELL = "shell"  # of a checkpoint's folder: the model's config and tokenizer
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -47,7 +49,7 @@ class Source:
     """A model folder that has been checked. `revision` is a commit for the Hub, None elsewhere."""
 
     id: str
-    kind: Literal["package", "local", "hub", "finished"]
+    kind: Literal["package", "local", "hub", "finished", "checkpoint", "made"]
     folder: Path
     config: dict[str, Any]
     revision: str | None = None
@@ -81,14 +83,16 @@ class Sources:
                 continue
         return found
 
-    def check_name(self, model_id: str) -> None:
+    def check_name(self, model_id: str, param: str = "model") -> None:
         """Check that a model of this name could be resolved, without reading weights or the network.
+
+        `param` is the field that names it.
 
         Raises:
             InvalidSpec: no such model here, with those that are.
         """
         if self._place(model_id) is None and not (self._hub and HUB_ID.fullmatch(model_id)):
-            raise self._unknown(model_id)
+            raise self._unknown(model_id, param)
 
     def find_local(self, model_id: str) -> Source | None:
         """Return a model that is on this machine, None for one that the Hub may have.
@@ -145,11 +149,11 @@ class Sources:
             names.update(str(path.parent.relative_to(root)) for path in found)
         return sorted(name for name in names if self._place(name) is not None)
 
-    def _unknown(self, model_id: str) -> InvalidSpec:
+    def _unknown(self, model_id: str, param: str = "model") -> InvalidSpec:
         listed = ", ".join(self._names()) or "none is installed"
         hub = "Hub ids look like org/name" if self._hub else "the Hub is switched off"
         message = f"no base model {model_id!r}; on this server: {listed}; {hub}"
-        return InvalidSpec(message, param="model", code="model_not_found")
+        return InvalidSpec(message, param=param, code="model_not_found")
 
 
 def _package_folder(package: Package) -> Path | None:
@@ -181,6 +185,14 @@ def _from_folder(model_id: str, folder: Path) -> Source:
 def finished_source(model_id: str, folder: Path) -> Source:
     """Return a finished model of ours as a source."""
     return Source(model_id, "finished", folder, check_model_folder(folder, model_id))
+
+
+def checkpoint_source(checkpoint_id: str, folder: Path) -> Source:
+    """Return what a checkpoint says of its model besides the weights: config and tokenizer."""
+    shell = folder / SHELL
+    return Source(
+        checkpoint_id, "checkpoint", shell, json.loads((shell / "config.json").read_bytes())
+    )
 
 
 def _weights_digest(folder: Path, name: str) -> str:

@@ -30,7 +30,7 @@ class Material:
 
 
 class Student(Plugin, ABC):
-    """A kind of student. Subclass it in one file under `students/`; torch is imported inside `make` only."""
+    """A kind of student. Subclass it in one file under `students/`; torch only inside `make`."""
 
     needs_teacher: ClassVar[bool] = False  # it is made of its teacher's weights
 

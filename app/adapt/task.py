@@ -150,6 +150,7 @@ class Task(Plugin, ABC):
     parameters: ClassVar[type[Parameters]]
     architecture: ClassVar[Architecture] = "encoder"  # the kind of base model that does it best
     generates: ClassVar[bool] = False  # answers are written token by token, not read off scores
+    adds_head: ClassVar[bool] = True  # a base model has no weights of what answers it
     pipeline: ClassVar[str | None] = (
         None  # the pipeline of transformers that a finished folder works with
     )

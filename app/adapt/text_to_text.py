@@ -35,6 +35,7 @@ class TextToText(Task, ABC):
     )
 
     architecture: ClassVar[Architecture] = "encoder_decoder"
+    adds_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
     parameters: ClassVar[type[Parameters]] = GenerationParameters
     answer_key: ClassVar[str]  # of the answer, as the Hub's inference API names it

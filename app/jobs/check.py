@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Dataset, prepare
 from app.adapt.parallel import read_set
-from app.adapt.source import Source, Sources, finished_source
+from app.adapt.source import Source, Sources, checkpoint_source, finished_source
 from app.files.repository import FileRepository
+from app.jobs.repository import JobRepository
 from app.jobs.schemas import CheckOut
+from app.jobs.service import CHECKPOINT_PREFIX
 from app.kit.db import Database
 from app.models.repository import ModelRepository
+from app.models.service import PREFIX
 from app.settings import Settings
 from app.spec.fine_tune import FineTune
 from app.spec.resolve import Facts, estimate, resolve
 from app.store.layout import Layout
 from app.store.weights import num_parameters, weight_files
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 CHARACTERS_A_TOKEN = 4
 SPECIAL_TOKENS = 3
@@ -49,7 +55,7 @@ def check_job(
                 role: (layout.file(file_id), files.get(file_id).filename)
                 for role, file_id in sides.items()
             }
-        source = _source(spec, settings, layout, ModelRepository(session, tenant_id))
+        source = _source(spec, settings, layout, session, tenant_id)
     sets: dict[str, Dataset] = {
         name: read_set(sides, f"data.{name}", max_rows=settings.max_rows)
         for name, sides in paths.items()
@@ -80,12 +86,23 @@ def check_job(
 
 
 def _source(
-    spec: FineTune, settings: Settings, layout: Layout, models: ModelRepository
+    spec: FineTune, settings: Settings, layout: Layout, session: Session, tenant_id: str
 ) -> Source | None:
-    """Return the model's folder if it is on this host; a Hub model is not downloaded for a dry run."""
-    if spec.model.startswith("ft:"):
-        return finished_source(spec.model, layout.absolute(models.get(spec.model).folder))
-    return Sources(settings.model_dirs, hub=settings.hub).find_local(spec.model)
+    """Return the model's folder if it is on this host; a Hub model is not downloaded for a dry run.
+
+    Of a checkpoint it is what tells everything but the weights. What is made for the job is not there yet.
+    """
+    model_id = spec.model if isinstance(spec.model, str) else spec.model.source()
+    if model_id is None:
+        return None
+    if model_id.startswith(PREFIX):
+        model = ModelRepository(session, tenant_id).get(model_id)
+        return finished_source(model_id, layout.absolute(model.folder))
+    if model_id.startswith(CHECKPOINT_PREFIX):
+        found = JobRepository(session, tenant_id).checkpoint(model_id)
+        folder = None if found is None else layout.absolute(found[0].folder)
+        return None if folder is None else checkpoint_source(model_id, folder)
+    return Sources(settings.model_dirs, hub=settings.hub).find_local(model_id)
 
 
 def _lengths(texts: list[list[str]], source: Source | None, warnings: list[str]) -> list[int]:
@@ -122,6 +139,8 @@ def _parameters(source: Source | None, warnings: list[str]) -> int:
             "the estimate assumes 110 million parameters: the model is not on this host"
         )
         return 110_000_000
+    if source.kind == "checkpoint":
+        return num_parameters(source.folder.with_name("network.safetensors"))
     return sum(num_parameters(path) for path in weight_files(source.folder, source.id))
 
 

@@ -128,6 +128,18 @@ class JobRepository(Repository[Job]):
             series.setdefault(name, []).append((step, value))
         return series
 
+    def checkpoint(self, checkpoint_id: str) -> tuple[Checkpoint, Job] | None:
+        """Return a checkpoint that is there, of any job of the tenant, with its job."""
+        query = select(Checkpoint, Job).join(Job, Checkpoint.job_id == Job.id)
+        row = self.session.execute(
+            query.where(
+                Checkpoint.id == checkpoint_id,
+                Checkpoint.tenant_id == self.tenant_id,
+                Checkpoint.state == "committed",
+            )
+        ).one_or_none()
+        return None if row is None else (row[0], row[1])
+
     def checkpoints(self, job_id: str) -> CheckpointRepository:
         """Return the job's checkpoints, as a repository to page through."""
         return CheckpointRepository(self.session, self.tenant_id, job_id)

@@ -42,7 +42,7 @@ class JobOut(Schema):
             phase=job.phase,
             progress=job.progress,
             queue_position=queue_position,
-            model=job.spec.get("model", ""),
+            model=_base(job.spec.get("model", "")),
             model_id=job.model_id,
             created_at=int(job.created_at),
             started_at=_seconds(job.started_at),
@@ -170,6 +170,11 @@ class ListOut(Schema):
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool = False
+
+
+def _base(model: Any) -> str:
+    """Return a model's id, or the kind of one that is made for the job."""
+    return model if isinstance(model, str) else str(model.get("model") or model.get("kind"))
 
 
 def _seconds(value: float | None) -> int | None:

@@ -17,9 +17,13 @@ from app.kit.canonical import fingerprint
 from app.kit.db import database_now
 from app.kit.ids import new_id
 from app.models.repository import ModelRepository
+from app.models.service import PREFIX
 from app.settings import Settings
 from app.spec.data import Data
 from app.spec.fine_tune import FineTune
+from app.spec.job import parse_spec
+
+CHECKPOINT_PREFIX = "ckpt-"
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -104,7 +108,11 @@ class JobService:
         return job
 
     def check_references(self, spec: FineTune) -> None:
-        """Check what the spec names and the database can answer at once: files, columns, models."""
+        """Check what the spec names and the database can answer at once: files, columns, models.
+
+        Raises:
+            InvalidSpec: one of them is not there; `param` is the field that names it.
+        """
         files = FileRepository(self.session, self.tenant_id)
         for field, sides in spec.data.sets().items():
             found: list[File] = []
@@ -121,17 +129,37 @@ class JobService:
             columns = resolve_columns(spec.task, names, spec.data.columns, found[0].filename)
             if field == "train" and summary:
                 spec.task.check_summary(columns, summary, found[0].filename)
-        self._check_model(spec)
+        for param, model_id in spec.model_ids().items():
+            self._check_model(param, model_id)
 
-    def _check_model(self, spec: FineTune) -> None:
-        if not spec.model.startswith("ft:"):
-            Sources(self.settings.model_dirs, hub=self.settings.hub).check_name(spec.model)
-            return
-        try:
-            ModelRepository(self.session, self.tenant_id).get(spec.model, lock="shared")
-        except NotFound:
-            message = f"model: no finished model {spec.model!r}; GET /v1/models lists them"
-            raise InvalidSpec(message, param="model", code="model_not_found") from None
+    def _check_model(self, param: str, model_id: str) -> None:
+        if model_id.startswith(CHECKPOINT_PREFIX):
+            self._check_checkpoint(param, model_id)
+        elif model_id.startswith(PREFIX):
+            try:
+                ModelRepository(self.session, self.tenant_id).get(model_id, lock="shared")
+            except NotFound:
+                message = f"{param}: no finished model {model_id!r}; GET /v1/models lists them"
+                raise InvalidSpec(message, param=param, code="model_not_found") from None
+        else:
+            sources = Sources(self.settings.model_dirs, hub=self.settings.hub)
+            sources.check_name(model_id, param=param)
+
+    def _check_checkpoint(self, param: str, checkpoint_id: str) -> None:
+        """A job that is still at work drops its older checkpoints; a finished one keeps what it has."""
+        found = self.jobs.checkpoint(checkpoint_id)
+        if found is None:
+            message = (
+                f"{param}: no checkpoint {checkpoint_id!r}; /v1/jobs/<id>/checkpoints lists a job's"
+            )
+            raise InvalidSpec(message, param=param, code="model_not_found")
+        _, job = found
+        if job.state not in TERMINAL:
+            message = (
+                f"{param}: the job that {checkpoint_id} is of, {job.id}, is {job.state} and may drop it; "
+                "wait for its end, or cancel it"
+            )
+            raise InvalidSpec(message, param=param, code="job_not_finished")
 
     def _replay(self, idempotency: Idempotency, job_id: str) -> tuple[Job, int | None] | None:
         row = IdempotencyKey(
@@ -162,4 +190,4 @@ def file_in_use(session: Session, tenant_id: str, file_id: str) -> bool:
 def model_in_use(session: Session, tenant_id: str, model_id: str) -> bool:
     """Say whether an unfinished job of the tenant starts from this model."""
     specs = JobRepository(session, tenant_id).unfinished_specs()
-    return any(spec.get("model") == model_id for spec in specs)
+    return any(model_id in parse_spec(spec).model_ids().values() for spec in specs)

@@ -8,23 +8,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
-from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from app.adapt.outputs import Encoded
 from app.adapt.plugins import AnyTask
 from app.adapt.task import Example, Task
+from app.adapt.tokenizers import Tokenizers
 from app.errors import Conflict
 from app.serving.predictor import ModelRef
 from app.store.manifest import verify_folder
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 logging.disable_progress_bar()
@@ -38,22 +35,22 @@ class LoadedModel:
     """A model in memory. `encode` belongs to one thread (tokenizers keep state), `answer` to another."""
 
     def __init__(
-        self, task: Task, tokenizer: PreTrainedTokenizerBase, network: nn.Module, max_length: int
+        self, task: Task, tokenizers: Tokenizers, network: nn.Module, max_length: int
     ) -> None:
         self.task = task
-        self._tokenizer = tokenizer
+        self._tokenizers = tokenizers
         self._max_length = max_length
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.float().eval().to(self._device)
         self._torch_half = task.network()
-        pad_id: Any = tokenizer.pad_token_id
+        pad_id: Any = tokenizers.first.pad_token_id
         self._pad_id = int(pad_id) if pad_id is not None else 0
         tensors = [*network.parameters(), *network.buffers()]
         self.bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Tokenize, cut to the length that the model was trained with."""
-        return self.task.encode(self._tokenizer, examples, self._max_length)
+        return self._tokenizers.encode(self.task, examples, self._max_length)
 
     @torch.inference_mode()
     def answer(
@@ -66,7 +63,7 @@ class LoadedModel:
         half = self._torch_half
         if self.task.generates:
             return half.generate(
-                self.task, self._network, encoded, self._tokenizer, parameters, emit
+                self.task, self._network, encoded, self._tokenizers.first, parameters, emit
             )
         batch = half.collate(self.task, encoded, self._pad_id).to(self._device)
         return list(half.scores(self.task, half.forward(self._network, batch), batch))
@@ -86,8 +83,5 @@ def load_model(ref: ModelRef) -> LoadedModel:
     except ValidationError as error:
         message = f"model {ref.model_id} was made by a version of Attune that differs too much"
         raise Conflict(message, code="incompatible_model") from error
-    tokenizer: Any = AutoTokenizer.from_pretrained(ref.folder, local_files_only=True)
     network = task.network().load(task, ref.folder)
-    return LoadedModel(
-        task, cast("PreTrainedTokenizerBase", tokenizer), network, int(facts["max_length"])
-    )
+    return LoadedModel(task, Tokenizers.load(ref.folder), network, int(facts["max_length"]))

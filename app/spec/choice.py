@@ -28,5 +28,8 @@ class AutoMethod(Plugin):
         description="What is compared, the cheapest first.",
     )  # fmt: skip
     budget: float = Field(
-        default=0.2, gt=0, le=1, description="Share of the training's steps that each candidate has."
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Share of the training's steps that each candidate has.",
     )

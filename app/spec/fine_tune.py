@@ -24,8 +24,8 @@ class FineTune(Training):
 
     kind: Literal["fine_tune"] = "fine_tune"
     model: ModelId | MadeModel = Field(
-        description="A base model's id, a finished model's (ft:...), a checkpoint's (ckpt-...), or a network "
-        'made for the job: {"kind": "bilstm", ...}.'
+        description="The id of a base model, a finished model (ft:...) or a checkpoint (ckpt-...), or a "
+        'network made for the job: {"kind": "bilstm", ...}.'
     )
     revision: str | None = Field(
         default=None,
@@ -42,7 +42,9 @@ class FineTune(Training):
     @property
     def base(self) -> str:
         """The id of the source, or the kind of network that is made."""
-        return self.model if isinstance(self.model, str) else self.model.source() or self.model.name()
+        return (
+            self.model if isinstance(self.model, str) else self.model.source() or self.model.name()
+        )
 
     def model_ids(self) -> dict[str, str]:
         """Return the id of every model that the job reads, by the field that names it."""
@@ -71,11 +73,11 @@ class FineTune(Training):
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if isinstance(self.model, Student) and self.model.needs_teacher:
-            message = f"a {self.model.name()} is made of its teacher: submit a job of kind 'distill'"
+            message = (
+                f"a {self.model.name()} is made of its teacher: submit a job of kind 'distill'"
+            )
             raise ValueError(message)
-        methods = (
-            self.method.candidates if isinstance(self.method, AutoMethod) else [self.method]
-        )
+        methods = self.method.candidates if isinstance(self.method, AutoMethod) else [self.method]
         if isinstance(self.transfer, Features):
             others = [method.name() for method in methods if not method.probes]
             if others:
@@ -91,7 +93,8 @@ class FineTune(Training):
         frozen = [method.name() for method in methods if method.freezes]
         if is_fresh and frozen:
             given = self.transfer if isinstance(self.transfer, str) else self.transfer.kind
-            what = "a network made for the job" if isinstance(self.model, Student) else f"transfer '{given}'"
+            made = isinstance(self.model, Student)
+            what = "a network made for the job" if made else f"transfer '{given}'"
             message = (
                 f"method {frozen[0]} keeps most weights as they are, and {what} "
                 "makes them random: use transfer 'parameters' or method 'full'"

@@ -8,15 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from app.spec.fine_tune import FineTune
+from app.spec.choice import AutoMethod
+from app.spec.optimization import Auto
 from app.spec.runtime import Runtime
+from app.spec.training import Training
+
+S = TypeVar("S", bound=Training)
 
 GIB = 1024**3
 FEW_ROWS = 1_000
 FEW_STEPS = 500  # Zhang et al. 2021 (arXiv 2006.05987): small sets need more steps than 3 epochs
 MAX_FEW_EPOCHS = 20
+FEW_SEEDS = 3  # Dodge et al. 2020 (arXiv 2002.06305): on small sets, seeds differ by points
 EPOCHS = 3  # Devlin et al. 2019, A.3: 2 to 4
 WARMUP = 0.1  # Zhang et al. 2021; 0.06 to 0.1 is usual
 CORE_FLOPS = 4.5e10  # measured: MiniLM-L6 on short sentences, two AVX-512 cores
@@ -41,6 +46,7 @@ class Facts:
     num_embeddings: int = 0  # of the parameters, those that are looked up and not multiplied
     cores: int = 1
     longest: Sequence[int] | None = None
+    num_trained: int | None = None  # None: all of them
 
 
 def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
@@ -50,8 +56,11 @@ def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
     return max(8, min(model_max_length, math.ceil(p99 / 8) * 8))
 
 
-def resolve(spec: FineTune, facts: Facts) -> FineTune:
-    """Return the spec with no `"auto"` left in optimization and runtime."""
+def resolve(spec: S, facts: Facts) -> S:
+    """Return the spec with no `"auto"` left in optimization and runtime.
+
+    While the method is still to be chosen, the learning rate, which depends on it, stays.
+    """
     given = spec.optimization
     count = len(facts.lengths)
     length = (
@@ -65,11 +74,9 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
     epochs = _epochs(count, batch_size) if given.epochs == "auto" else given.epochs
     steps = min(given.max_steps or 10**9, epochs * math.ceil(count / batch_size))
     tokens = _batch_tokens(facts) if given.max_batch_tokens == "auto" else given.max_batch_tokens
-    rate = (
-        spec.method.learning_rate(facts.num_parameters)
-        if given.learning_rate == "auto"
-        else given.learning_rate
-    )
+    rate: float | Auto = given.learning_rate
+    if rate == "auto" and not isinstance(spec.method, AutoMethod):
+        rate = spec.method.learning_rate(facts.num_parameters)
     warmup = (
         (0.0 if given.schedule == "constant" else WARMUP)
         if given.warmup == "auto"
@@ -89,8 +96,10 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
     return spec.model_copy(update={"optimization": optimization, "runtime": runtime})
 
 
-def _runtime(spec: FineTune, facts: Facts, steps: int, steps_per_epoch: int) -> Runtime:
+def _runtime(spec: Training, facts: Facts, steps: int, steps_per_epoch: int) -> Runtime:
     given = spec.runtime
+    is_few = len(facts.lengths) < FEW_ROWS and spec.task.adds_head
+    has_steps = isinstance(spec.method, AutoMethod) or spec.method.steps
     every = given.evaluate_every
     if every == "auto":
         # Once an epoch, but often enough to pick a best one and not so often as to be the work.
@@ -99,6 +108,9 @@ def _runtime(spec: FineTune, facts: Facts, steps: int, steps_per_epoch: int) -> 
     checkpoint = given.checkpoint_every
     return given.model_copy(
         update={
+            "seeds": (FEW_SEEDS if is_few and has_steps else 1)
+            if given.seeds == "auto"
+            else given.seeds,
             "evaluate_every": every,
             "checkpoint_every": every if checkpoint == "auto" else checkpoint,
             "device": facts.device if given.device == "auto" else given.device,
@@ -107,7 +119,7 @@ def _runtime(spec: FineTune, facts: Facts, steps: int, steps_per_epoch: int) -> 
     )
 
 
-def estimate(resolved: FineTune, facts: Facts) -> dict[str, Any]:
+def estimate(resolved: Training, facts: Facts) -> dict[str, Any]:
     """Return steps, tokens, seconds and memory of the training, with how they were counted."""
     optimization = resolved.optimization
     length, batch_size, epochs = (
@@ -118,18 +130,23 @@ def estimate(resolved: FineTune, facts: Facts) -> dict[str, Any]:
     count = len(facts.lengths)
     steps = min(optimization.max_steps or 10**9, epochs * math.ceil(count / batch_size))
     share = steps / (epochs * math.ceil(count / batch_size))
-    tokens = int(epochs * share * sum(min(n, length) for n in facts.lengths))
+    seeds = _number(resolved.runtime.seeds)
+    tokens = int(seeds * epochs * share * sum(min(n, length) for n in facts.lengths))
     # 6 N T without embeddings: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1.
     flops = 6 * (facts.num_parameters - facts.num_embeddings) * tokens
     per_s = CORE_FLOPS * facts.cores if facts.device == "cpu" else GPU_FLOPS
-    state = facts.num_parameters * 16  # weights, gradients and two moments in fp32
+    trained = facts.num_parameters if facts.num_trained is None else facts.num_trained
+    state = (
+        facts.num_parameters * 4 + trained * 12
+    )  # fp32; gradients and two moments of what trains
     return {
-        "steps": steps,
+        "steps": steps * seeds,
         "tokens": tokens,
         "seconds": round(flops / per_s, 1),
+        "state_bytes": state,
         "memory_bytes": state + _number(optimization.max_batch_tokens) * 24_000,
         "basis": "6 * parameters (without embeddings) * tokens at 45 GFLOP/s a core, or 30 TFLOP/s "
-        "on a GPU; 16 bytes a parameter and 24 kB a token of the largest batch",
+        "on a GPU; 4 bytes a parameter, 12 more where it trains, 24 kB a token of the largest batch",
     }
 
 

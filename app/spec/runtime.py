@@ -14,6 +14,11 @@ class Runtime(Frozen):
     """Everything about a run that is neither data nor optimization."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+    seeds: Annotated[int, Field(ge=1, le=20)] | Auto = Field(
+        default="auto",
+        description="Trainings that differ in their seed only (seed, seed + 1, ...); the best on the "
+        "validation set becomes the model. auto: 3 where there are few rows and a new head, else 1.",
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     evaluate_every: Annotated[int, Field(ge=1)] | Auto = Field(

@@ -30,7 +30,9 @@ class Features(Frozen):
 
     kind: Literal["features"] = "features"
     models: list[ModelId] = Field(
-        min_length=1, max_length=7, description="The further encoders: base models or finished ones."
+        min_length=1,
+        max_length=7,
+        description="The further encoders: base models or finished ones.",
     )
 
 

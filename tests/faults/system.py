@@ -134,7 +134,7 @@ class System:
                 "task": "text-classification",
                 "data": {"train": file_id},
                 "optimization": {"epochs": 10, "batch_size": 16, "learning_rate": 1e-3},
-                "runtime": {"evaluate_every": 50, "checkpoint_every": 25, **runtime},
+                "runtime": {"evaluate_every": 50, "checkpoint_every": 25, "seeds": 1, **runtime},
             },
         )
         assert answer.status_code == 201, answer.text

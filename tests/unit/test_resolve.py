@@ -10,6 +10,7 @@ from app.spec.job import parse_spec
 from app.spec.resolve import GIB, Facts, estimate, resolve, resolve_length
 
 MINILM = 22_713_216
+ONE_SEED = {"seeds": 1}
 
 
 def spec(optimization=None, runtime=None):
@@ -105,11 +106,36 @@ def test_evaluation_once_an_epoch_and_ten_times_a_run():
 
 def test_the_estimate_counts_tokens_that_are_trained_on():
     fact = facts(100, lengths=[50] * 100, num_embeddings=12_000_000, cores=2)
-    resolved = resolve(spec({"epochs": 2, "batch_size": 10, "max_length": 32}), fact)
+    resolved = resolve(spec({"epochs": 2, "batch_size": 10, "max_length": 32}, ONE_SEED), fact)
     cost = estimate(resolved, fact)
     assert cost["steps"] == 20
     assert cost["tokens"] == 2 * 100 * 32
+    three = resolve(spec({"epochs": 2, "batch_size": 10, "max_length": 32}, {"seeds": 3}), fact)
+    assert estimate(three, fact)["steps"] == 60
     assert cost["seconds"] == pytest.approx(6 * (MINILM - 12_000_000) * 6400 / 9e10, abs=0.1)
-    capped = resolve(spec({"epochs": 2, "batch_size": 10, "max_steps": 5}), fact)
+    capped = resolve(spec({"epochs": 2, "batch_size": 10, "max_steps": 5}, ONE_SEED), fact)
     assert estimate(capped, fact)["steps"] == 5
     assert estimate(capped, fact)["tokens"] == 5 * 10 * 50
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "seeds"),
+    [
+        (100, {}, 3),
+        (5000, {}, 1),
+        (100, {"task": "fill-mask"}, 1),
+        (100, {"method": "linear_probe"}, 1),
+        (100, {"method": "auto"}, 3),
+        (100, {"runtime": {"seeds": 2}}, 2),
+    ],
+)
+def test_few_rows_under_a_new_head_get_several_seeds(count, changes, seeds):
+    given = {**spec().model_dump(), **changes}
+    assert resolve(parse_spec(given), facts(count)).runtime.seeds == seeds
+
+
+def test_the_rate_waits_for_the_method():
+    given = {**spec().model_dump(), "method": "auto"}
+    assert resolve(parse_spec(given), facts()).optimization.learning_rate == "auto"
+    given["optimization"] = {"learning_rate": 1e-3}
+    assert resolve(parse_spec(given), facts()).optimization.learning_rate == 1e-3

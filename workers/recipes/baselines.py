@@ -37,13 +37,17 @@ def untouched(
 
 
 def linear_probe(
-    stage: Stage, folder: Path, sets: dict[str, list[Encoded]], max_tokens: int, seed: int
+    stage: Stage,
+    folders: Sequence[Path],
+    sets: dict[str, list[Encoded]],
+    max_tokens: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Return the figures of a linear head on the source's frozen features; empty for other tasks."""
+    """Return the figures of a linear head on the sources' frozen features; empty for other tasks."""
     method = cast("FeatureMethod", METHODS["linear_probe"].model_validate({}))
     half: Any = stage.task.network()
     try:
-        network = half.load_probe(stage.task, [folder], method)
+        network = half.load_probe(stage.task, folders, method)
     except InvalidSpec:
         return {}
     probed = replace(stage, network=network.to(stage.device))

@@ -13,13 +13,13 @@ from app.adapt.outputs import Encoded
 from app.adapt.plugins import LOSSES, AnyLoss
 from app.adapt.task import Example, Task
 from app.errors import InvalidSpec
-from app.spec.fine_tune import FineTune
+from app.spec.training import Training
 from workers.training.evaluate import Stage
 
 _ADAPTER: TypeAdapter[Loss] = TypeAdapter(AnyLoss)
 
 
-def make_losses(spec: FineTune, task: Task, examples: Sequence[Example]) -> list[Loss]:
+def make_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list[Loss]:
     """Return the objective: as the spec names it, else the task's own with the spec's smoothing.
 
     Raises:

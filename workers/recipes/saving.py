@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any
 
 from app.adapt.dataset import Prepared
+from app.adapt.source import Source
 from app.models.card import model_card
 from app.store.durable import publish_folder, remove_folder, temporary_folder
 from app.store.manifest import write_manifest
 from workers.protocol import Assignment, FinishedEvent
+from workers.recipes.sources import Loaded
 from workers.training.device import environment
 from workers.training.evaluate import Evaluation
 from workers.training.loop import Setup
-
-if TYPE_CHECKING:
-    from workers.recipes.fine_tune import Loaded
 
 KIND = "model"
 
@@ -34,6 +34,7 @@ def save_model(
     facts: dict[str, Any] = {
         "model_id": assignment.model_id,
         "job_id": assignment.job_id,
+        "lineage": lineage_of(loaded),
         "base": source.id,
         "base_kind": source.kind,
         "revision": source.revision,
@@ -56,7 +57,7 @@ def save_model(
     remove_folder(final)
     folder = temporary_folder(final)
     setup.stage.task.network().save(setup.stage.network.to("cpu"), folder)
-    cast("Any", loaded.tokenizer).save_pretrained(folder)
+    loaded.tokenizers.save(folder)
     (folder / "attune.json").write_text(json.dumps(facts, indent=2, sort_keys=True))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True))
     (folder / "README.md").write_text(model_card(facts))
@@ -70,3 +71,27 @@ def save_model(
         report=report,
         bytes=manifest.total_bytes,
     )
+
+
+def lineage_of(loaded: Loaded) -> list[dict[str, Any]]:
+    """Return what the model descends from, the oldest first; further encoders come after the first."""
+    found = [entry for source in (loaded.source, *loaded.further) for entry in _line(source)]
+    return [entry for at, entry in enumerate(found) if entry not in found[:at]]
+
+
+def _line(source: Source) -> list[dict[str, Any]]:
+    entry: dict[str, Any] = {
+        "id": source.id,
+        "kind": source.kind,
+        "revision": source.revision,
+        "weights_sha256": source.sha256,
+    }
+    facts = _facts(source.folder) if source.kind == "finished" else {}
+    entry |= {"job_id": facts.get("job_id"), "task": facts.get("task", {}).get("kind")}
+    known = {name: value for name, value in entry.items() if value is not None}
+    return [*facts.get("lineage", []), known]
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / "attune.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

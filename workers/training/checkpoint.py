@@ -1,11 +1,15 @@
 """Checkpoints: a power cut leaves either nothing or all of one, and only intact ones are read.
 
-step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json
+step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json  shell/
+
+`shell` is a copy of what the run has beside its checkpoints: a model folder without weights (config,
+tokenizer), which makes of a checkpoint something that another job can start from.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from app.adapt.source import SHELL
 from app.store.durable import publish_folder, remove_folder, temporary_folder
 from app.store.manifest import CorruptFolder, verify_folder, write_manifest
 from workers.protocol import CheckpointEvent, CheckpointRef, QuarantineEvent
@@ -32,19 +37,22 @@ def save(
     *, scaler: dict[str, Any], is_best: bool,
 ) -> CheckpointEvent:  # fmt: skip
     """Write one checkpoint under `folder` and return its event; it is durable when this returns."""
-    final = folder / f"step-{state.step:08d}"
+    final = folder / f"step-{state.total_steps:08d}"
     remove_folder(final)  # a run that died between the rename and its event left this behind
     temporary = temporary_folder(final)
+    shell = folder.parent / SHELL
     tensors, values = optimizer_tensors(optimizer)
     save_file(network_tensors(network), temporary / NETWORK)
     save_file(tensors, temporary / OPTIMIZER)
     content = {"state": state.model_dump(), "optimizer": values, SCALER: scaler}
     (temporary / STATE).write_text(json.dumps(content, sort_keys=True))
-    facts = {"step": state.step, "metrics": state.metrics}
+    if shell.is_dir():
+        shutil.copytree(shell, temporary / SHELL)
+    facts = {"step": state.total_steps, "metrics": state.metrics}
     manifest, digest = write_manifest(temporary, KIND, facts)
     publish_folder(temporary, final)
     return CheckpointEvent(
-        step=state.step,
+        step=state.total_steps,
         folder=final,
         manifest_sha256=digest,
         bytes=manifest.total_bytes,
@@ -69,6 +77,19 @@ def restore(
         return TrainState.model_validate(content["state"]), content[SCALER]
     if candidates:
         report.log("No intact checkpoint is left; training starts from the beginning", "warning")
+    return None
+
+
+def newest_state(candidates: Sequence[CheckpointRef]) -> TrainState | None:
+    """Return the state of the newest intact checkpoint, without its weights."""
+    for candidate in candidates:
+        try:
+            verify_folder(candidate.folder, candidate.manifest_sha256)
+        except CorruptFolder:
+            continue
+        return TrainState.model_validate(
+            json.loads((candidate.folder / STATE).read_text())["state"]
+        )
     return None
 
 

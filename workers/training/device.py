@@ -6,7 +6,9 @@ import contextlib
 import os
 import platform
 import random
+import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ import transformers
 
 from app import __version__
 from app.errors import TrainingFailed
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -63,7 +67,27 @@ def free_memory_bytes(device: torch.device) -> int:
     """Return what is free on the device that will train."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return min(int(psutil.virtual_memory().available), _left_to_container())
+
+
+def _left_to_container() -> int:
+    """Return what a control group leaves to this process: the host's memory is not a container's."""
+    try:
+        limit = CGROUP.joinpath("memory.max").read_text().strip()
+        used = int(CGROUP.joinpath("memory.current").read_text())
+    except (OSError, ValueError):
+        return sys.maxsize
+    return max(0, int(limit) - used) if limit.isdigit() else sys.maxsize
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether a device's memory, or this machine's, did not hold what was asked for.
+
+    The CPU's allocator raises a plain RuntimeError with one of these texts (c10/core/impl/alloc_cpu.cpp).
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in ("not enough memory", "can't allocate memory"))
 
 
 def used_memory_mb(device: torch.device) -> float:

@@ -2,6 +2,8 @@
 
 Step n of a run is a function of the weights before it and of (seed, n): the batch comes from the plan,
 the rate from the schedule, dropout from a seed of its own. That is what makes a resumed run exact.
+
+A job with several seeds is one loop for each, one after the other; what they share is the state.
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ from typing import Any
 import torch
 
 from app.adapt.layers.depth import select
+from app.adapt.method import Method
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
 from app.errors import InvalidSpec, TrainingFailed
 from app.jobs.state import Phase
-from app.spec.fine_tune import FineTune
+from app.spec.training import Training
 from app.store.manifest import CorruptFolder
 from workers.protocol import CheckpointRef
 from workers.training import checkpoint
 from workers.training.anchor import Anchor
 from workers.training.batches import BatchPlan
-from workers.training.device import seed_step, used_memory_mb
+from workers.training.device import is_out_of_memory, seed_step, used_memory_mb
 from workers.training.evaluate import Evaluation, Stage, evaluate, units
 from workers.training.optim import factor, make_optimizer, set_rates
 from workers.training.report import Report
@@ -42,14 +45,17 @@ class Drained(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a loop runs on: a prepared network, encoded data, a resolved spec."""
+    """What a loop runs on: a prepared network, encoded data, a resolved spec.
 
-    spec: FineTune
+    Checkpoints go to `folder`; without one there are none.
+    """
+
+    spec: Training
     stage: Stage
     train: Sequence[Encoded]
     validation: Sequence[Encoded]
-    folder: Path
-    checkpoints: Sequence[CheckpointRef]
+    folder: Path | None = None
+    checkpoints: Sequence[CheckpointRef] = ()
 
 
 class Loop:
@@ -63,13 +69,14 @@ class Loop:
         self.runtime, self.optimization = spec.runtime, spec.optimization
         rate, decay = float(self.optimization.learning_rate), self.optimization.weight_decay
         self.network = setup.stage.network
-        frozen = select(self.network, spec.method.freeze)
+        self.method = spec.chosen_method
+        frozen = select(self.network, self.method.freeze)
         self.frozen = [p for name, p in self.network.named_parameters() if name in frozen]
         self._keep_frozen()
         penalty = self.optimization.l2_sp
         self.anchor = penalty and Anchor(self.network, new_parameters(self.network), penalty)
         decay = 0.0 if penalty else decay
-        groups = spec.method.parameter_groups(self.network, learning_rate=rate, weight_decay=decay)
+        groups = self.method.parameter_groups(self.network, learning_rate=rate, weight_decay=decay)
         if not groups:
             message = "method.freeze leaves nothing to train"
             raise InvalidSpec(message, param="method.freeze", code="nothing_to_train")
@@ -95,12 +102,34 @@ class Loop:
         torch.set_num_threads(self.state.threads)
         if scaler:
             self.scaler.load_state_dict(scaler)
-        best = next((c for c in candidates if c.step == self.state.best_step), None)
-        self.best = None if best is None else (best.folder, best.manifest_sha256)
-        return self.state.step
+        best = self.state.best
+        kept = next((c for c in candidates if best is not None and c.step == best[1]), None)
+        self.best = None if kept is None else (kept.folder, kept.manifest_sha256)
+        return self.state.total_steps
+
+    def note_trials(self, method: Method, trials: list[dict[str, Any]]) -> None:
+        """Keep with the checkpoints which method was chosen, and why."""
+        self._update(method=method.model_dump(mode="json"), trials=trials)
+
+    def follow(self, loop: Loop) -> None:
+        """Begin where the loop of the seed before ended."""
+        self.best = loop.best
+        self.state = loop.state.done(loop.seed).model_copy(
+            update={"evaluations_without_gain": 0, "is_stopped": False}
+        )
 
     @property
-    def spec(self) -> FineTune:
+    def seed(self) -> int:
+        """The seed that this loop trains with."""
+        return self.runtime.seed + len(self.state.seeds)
+
+    @property
+    def is_last_seed(self) -> bool:
+        """Whether no other seed comes after this one."""
+        return len(self.state.seeds) + 1 >= int(self.runtime.seeds)
+
+    @property
+    def spec(self) -> Training:
         """The resolved spec as it is carried out: a resumed run keeps its token budget.
 
         The budget was chosen from the memory that was free then; another one would cut batches
@@ -111,14 +140,14 @@ class Loop:
         return self.setup.spec.model_copy(update={"optimization": optimization})
 
     def run(self) -> TrainState:
-        """Train to the end and leave the best weights in the network.
+        """Train to the end of this seed.
 
         Raises:
             Drained: asked to stop; a checkpoint has been saved.
             TrainingFailed: the loss is not finite, or not even one example fits into memory.
         """
         plan = self._plan()
-        if self.state.step == 0 and not self.state.before:
+        if self.state.total_steps == 0 and not self.state.before:
             self.report.phase(Phase.EVALUATING)
             before = self._evaluate()
             self._update(before=before.metrics)
@@ -127,11 +156,12 @@ class Loop:
         while self.state.step < plan.total_steps and not self.state.is_stopped:
             try:
                 self._step(plan)
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 plan = self._smaller_batches()
                 continue
             self._after_step(plan)
-        self._load_best()
         return self.state
 
     @property
@@ -145,15 +175,15 @@ class Loop:
             max_tokens=NO_LIMIT if self._compares_rows else self.state.max_batch_tokens,
             epochs=int(self.optimization.epochs),
             max_steps=self.optimization.max_steps,
-            seed=self.runtime.seed,
+            seed=self.seed,
         )
 
     def _step(self, plan: BatchPlan) -> None:
         """One optimizer step: the gradient is that of the whole batch, however it is cut."""
         step, spec = self.state.step, self.optimization
-        self.setup.spec.method.before_step(self.network, fraction=step / plan.total_steps)
+        self.method.before_step(self.network, fraction=step / plan.total_steps)
         self._keep_frozen()
-        seed_step(self.runtime.seed, step)
+        seed_step(self.seed, step)
         rate = set_rates(self.optimizer, self.base_rates, factor(spec, step, plan.total_steps))
         parts = plan.micro_batches(step)
         rows = [[self.setup.train[index] for index in part] for part in parts]
@@ -185,26 +215,36 @@ class Loop:
 
     def _report_step(self, plan: BatchPlan, values: dict[str, float]) -> None:
         """Send the step's values, of about `MAX_POINTS` evenly spaced steps of a long run."""
-        step = self.state.step
-        self.report.progress(step, plan.total_steps, step / plan.steps_per_epoch)
-        if step % math.ceil(plan.total_steps / MAX_POINTS) and step != plan.total_steps:
+        self._report_progress(plan)
+        total = plan.total_steps * int(self.runtime.seeds)
+        if self.state.step % math.ceil(total / MAX_POINTS) and self.state.step != plan.total_steps:
             return
         values = {**values, **self.report.speed()}
         named = {f"train/{name}": value for name, value in values.items() if math.isfinite(value)}
         named["memory/mb"] = used_memory_mb(self.setup.stage.device)
-        self.report.metrics(step, named)
+        self.report.metrics(self.state.total_steps, named)
+
+    def _report_progress(self, plan: BatchPlan, *, force: bool = False) -> None:
+        to_come = int(self.runtime.seeds) - len(self.state.seeds)
+        total = self.state.offset + plan.total_steps * to_come
+        epoch = self.state.step / plan.steps_per_epoch
+        self.report.progress(self.state.total_steps, total, epoch, force=force)
 
     def _after_step(self, plan: BatchPlan) -> None:
         step, is_last = self.state.step, self.state.step >= plan.total_steps
         is_best = False
         if is_last or step % int(self.runtime.evaluate_every) == 0:
             is_best = self._judge(self._evaluate())
-            self.report.progress(step, plan.total_steps, step / plan.steps_per_epoch, force=True)
+            self._report_progress(plan, force=True)
         drains = self.should_drain()
+        if self.setup.folder is None:
+            if drains:
+                raise Drained
+            return
         is_due = is_last or self.state.is_stopped or step % int(self.runtime.checkpoint_every) == 0
         if is_best or is_due or drains:
-            self._save(is_best=is_best)
-        if drains and not is_last and not self.state.is_stopped:
+            self._save(self.setup.folder, is_best=is_best)
+        if drains and not (self.is_last_seed and (is_last or self.state.is_stopped)):
             raise Drained
 
     def _judge(self, evaluation: Evaluation) -> bool:
@@ -212,34 +252,36 @@ class Loop:
         name, greater = self.setup.stage.task.primary_metric()
         if not {"loss", name} <= evaluation.metrics.keys():
             rate = float(self.optimization.learning_rate)
-            raise _not_finite(math.nan, self.state.step, rate)
+            raise _not_finite(math.nan, self.state.total_steps, rate)
         value = evaluation.metrics[name] if greater else -evaluation.metrics[name]
         best, early = self.state.best_value, self.optimization.early_stopping
+        overall = self.state.best
         is_best = best is None or value > best
         gained = best is None or value > best + (early.min_delta if early else 0.0)
         waited = 0 if gained else self.state.evaluations_without_gain + 1
         self._update(
             metrics=evaluation.metrics,
             best_value=value if is_best else best,
-            best_step=self.state.step if is_best else self.state.best_step,
+            best_step=self.state.total_steps if is_best else self.state.best_step,
             evaluations_without_gain=waited,
             is_stopped=early is not None and waited >= early.patience,
         )
         if self.state.is_stopped:
             self.report.log(f"Stopped early: {name} has not improved for {waited} evaluations")
-        return is_best
+        return overall is None or value > overall[0]
 
     def _evaluate(self) -> Evaluation:
         result = evaluate(self.setup.stage, self.setup.validation, self.state.max_batch_tokens)
         self.report.metrics(
-            self.state.step, {f"eval/{name}": value for name, value in result.metrics.items()}
+            self.state.total_steps,
+            {f"eval/{name}": value for name, value in result.metrics.items()},
         )
         self.report.pause()
         return result
 
-    def _save(self, *, is_best: bool) -> None:
+    def _save(self, folder: Path, *, is_best: bool) -> None:
         event = checkpoint.save(
-            self.setup.folder, self.network, self.optimizer, self.state,
+            folder, self.network, self.optimizer, self.state,
             scaler=self.scaler.state_dict(), is_best=is_best,
         )  # fmt: skip
         self.report.emit(event)
@@ -247,38 +289,41 @@ class Loop:
         if is_best:
             self.best = (event.folder, event.manifest_sha256)
 
-    def _load_best(self) -> None:
-        """Take the weights of the best evaluation; should they be gone, those of the last step."""
-        best_step = self.state.best_step
-        if best_step in {None, self.state.step}:
-            return
-        try:
-            checkpoint.load_best(self.network, self.best)
-        except CorruptFolder as error:
-            self._update(best_step=self.state.step)
-            self.report.log(
-                f"The best weights, of step {best_step}, are lost; the last ones are kept: "
-                f"{error.message}",
-                "warning",
-            )
-        else:
-            self.report.log(f"The best weights are those of step {best_step}")
+    def finish(self) -> TrainState:
+        """Take the weights of the best evaluation of all seeds; if they are lost, the last ones."""
+        best, last = self.state.best, self.state.total_steps
+        kept = last if best is None else best[1]
+        self.state = self.state.done(self.seed)
+        if kept != last:
+            try:
+                checkpoint.load_best(self.network, self.best)
+            except CorruptFolder as error:
+                self.report.log(
+                    f"The best weights, of step {kept}, are lost; the last ones are kept: "
+                    f"{error.message}",
+                    "warning",
+                )
+                kept = last
+            else:
+                self.report.log(f"The best weights are those of step {kept}")
+        self._update(kept_step=kept)
+        return self.state
 
     def _smaller_batches(self) -> BatchPlan:
         """Halve the micro-batches: the batch and its gradient stay what they are."""
         if self._compares_rows:
-            message = (
-                "the GPU's memory does not hold a batch, and its loss compares all rows of one"
-            )
+            message = "the memory does not hold a batch, and its loss compares all rows of one"
             raise TrainingFailed(message, code="out_of_memory", param="optimization.batch_size")
         tokens = self.state.max_batch_tokens // 2
         if tokens < MIN_BATCH_TOKENS:
-            message = "the GPU's memory does not hold a single example"
+            message = "the memory does not hold a single example"
             raise TrainingFailed(message, code="out_of_memory", param="optimization.max_length")
-        torch.cuda.empty_cache()
+        self.optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         self._update(max_batch_tokens=tokens)
         self.report.log(
-            f"Out of GPU memory: {tokens} tokens go through the network at once from here on; "
+            f"Out of memory: {tokens} tokens go through the network at once from here on; "
             "the batch stays the same",
             "warning",
         )

@@ -16,10 +16,25 @@ from torch.optim import Optimizer
 from app.kit.schema import Frozen
 
 
+class SeedResult(Frozen):
+    """What came of one seed: the best value on the validation set, signed so that more is better."""
+
+    seed: int
+    value: float
+    best_step: int
+
+
 class TrainState(Frozen):
-    """Where a run stands after `step` optimizer steps. Metrics are those of the last evaluation."""
+    """Where a run stands. Metrics are those of the last evaluation.
+
+    `step` counts the optimizer steps of the seed at hand, `total_steps` those of all seeds; all that is
+    told to the outside (checkpoints, series, `best_step`) counts the latter. `best_value` is of the seed
+    at hand.
+    """
 
     step: int = 0
+    offset: int = Field(default=0, description="Steps of the seeds that are done.")
+    seeds: list[SeedResult] = Field(default=[], description="The seeds that are done.")
     trained_tokens: int = 0
     best_value: float | None = None
     best_step: int | None = None
@@ -29,6 +44,37 @@ class TrainState(Frozen):
     threads: int = Field(description="Sums over another number of threads have other last bits.")
     metrics: dict[str, float] = {}
     before: dict[str, float] = {}
+    kept_step: int | None = Field(default=None, description="The step whose weights the model has.")
+    method: dict[str, Any] | None = Field(default=None, description="The one that trials chose.")
+    trials: list[dict[str, Any]] = Field(default=[], description="What each candidate came to.")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps since the beginning of the run, whatever the seed."""
+        return self.offset + self.step
+
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """The best value of any seed, and its step; of equals the first."""
+        results = [(result.value, result.best_step) for result in self.seeds]
+        if self.best_value is not None and self.best_step is not None:
+            results.append((self.best_value, self.best_step))
+        return max(results, key=lambda result: result[0], default=None)
+
+    def done(self, seed: int) -> TrainState:
+        """Return the state after the last step of a seed's training."""
+        if self.best_value is None or self.best_step is None:
+            return self
+        result = SeedResult(seed=seed, value=self.best_value, best_step=self.best_step)
+        return self.model_copy(
+            update={
+                "step": 0,
+                "offset": self.total_steps,
+                "seeds": [*self.seeds, result],
+                "best_value": None,
+                "best_step": None,
+            }
+        )
 
 
 def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

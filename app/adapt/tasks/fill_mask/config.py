@@ -28,6 +28,7 @@ class FillMask(Task):
         default=0.15, gt=0, lt=1, description="Of the tokens, how many are hidden in each step."
     )
 
+    adds_head: ClassVar[bool] = False
     pipeline: ClassVar[str | None] = "fill-mask"
     parameters: ClassVar[type[Parameters]] = predict.MaskParameters
     roles: ClassVar[tuple[Role, ...]] = (

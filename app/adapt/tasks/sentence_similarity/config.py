@@ -49,6 +49,7 @@ class SentenceSimilarity(Task):
     )  # fmt: skip
     normalize: bool = Field(default=True, description="Each vector to length 1.")
 
+    adds_head: ClassVar[bool] = False
     parameters: ClassVar[type[Parameters]] = Parameters
     pipeline: ClassVar[str | None] = None  # sentence-transformers loads the folder
     roles: ClassVar[tuple[Role, ...]] = (

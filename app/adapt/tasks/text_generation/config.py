@@ -41,6 +41,7 @@ class TextGeneration(Task):
     )
 
     architecture: ClassVar[Architecture] = "decoder"
+    adds_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
     pipeline: ClassVar[str | None] = "text-generation"
     parameters: ClassVar[type[Parameters]] = predict.ChatParameters

@@ -1,0 +1,182 @@
+"""What a training needs besides its loop: sources, encoded sets, a resolved spec, networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from app.adapt.dataset import Prepared
+from app.adapt.layers.depth import keep
+from app.adapt.method import Method
+from app.adapt.source import SHELL
+from app.adapt.student import Student
+from app.errors import TrainingFailed
+from app.spec.fine_tune import FineTune
+from app.spec.resolve import estimate
+from app.spec.transfer import Features, Mixed
+from workers.protocol import Assignment
+from workers.recipes.encoding import Room, Sets, encode_sets
+from workers.recipes.objective import check_objective, make_losses
+from workers.recipes.probe import probe
+from workers.recipes.sources import Loaded, SourceLoader, pad_id_of
+from workers.training.device import seed_step
+from workers.training.evaluate import Stage
+from workers.training.loop import Setup
+from workers.training.report import Report
+
+FRESH_STEP = -1  # the seed that new weights are drawn from: before any step
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A job's data and sources, before it is settled by which method they are used."""
+
+    assignment: Assignment
+    spec: FineTune
+    prepared: Prepared
+    loaded: Loaded
+    device: torch.device
+    report: Report
+
+    @classmethod
+    def open(
+        cls, assignment: Assignment, spec: FineTune, prepared: Prepared, device: torch.device,
+        report: Report,
+    ) -> Bench:  # fmt: skip
+        """Load the sources that the spec names, or make them."""
+        texts: Sequence[str] = []
+        if isinstance(spec.model, Student):
+            texts = [text for each in prepared.train for text in prepared.task.texts(each)]
+        further = spec.transfer.models if isinstance(spec.transfer, Features) else []
+        loader = SourceLoader(assignment, spec.runtime.seed)
+        loaded = loader.load(spec.model, spec.revision, further, texts)
+        return cls(assignment, spec, prepared, loaded, device, report)
+
+    def network(self, method: Method, seed: int, shell: Path | None = None) -> torch.nn.Module:
+        """Return the network that a training with this seed starts from, prepared for the method.
+
+        What it is before that, without its weights, is written to `shell`.
+        """
+        # New weights (a head, or all of them) are drawn here: the same for the same seed.
+        seed_step(seed, 2**31 + FRESH_STEP)
+        task, transfer, folder = self.prepared.task, self.spec.transfer, self.loaded.source.folder
+        half = task.network()
+        if method.probes:
+            network = half.load_probe(task, self.loaded.folders, method)
+        elif isinstance(transfer, Mixed):
+            network = half.load(task, folder, fresh=True)
+            keep(network, half.load(task, folder), transfer.layers)
+        else:
+            network = half.load(task, folder, fresh=transfer == "structure")
+        config = cast("Any", network).config
+        if config.pad_token_id is None:
+            config.pad_token_id = pad_id_of(self.loaded.tokenizers.first)
+        if shell is not None:
+            self._write_shell(network, shell)
+        return method.prepare(network)
+
+    def _write_shell(self, network: torch.nn.Module, shell: Path) -> None:
+        shell.mkdir(exist_ok=True)
+        config: Any = network.config
+        config.save_pretrained(shell)
+        generation: Any = getattr(network, "generation_config", None)
+        if generation is not None:
+            generation.save_pretrained(shell)
+        self.loaded.tokenizers.save(shell)
+
+
+class Preparation:
+    """One method on a bench: what all of its seeds share, and the setup of each."""
+
+    def __init__(self, bench: Bench, method: Method) -> None:
+        self.bench = bench
+        self.method = method
+        spec = bench.spec.model_copy(update={"method": method})
+        network = bench.network(method, spec.runtime.seed, bench.assignment.folder / SHELL)
+        room = Room(_count(network), bench.loaded.max_length, bench.device)
+        tokenizers = bench.loaded.tokenizers
+        self.spec, sets, facts = encode_sets(spec, bench.prepared, tokenizers, room, bench.report)
+        self.facts = replace(facts, num_trained=_count(network, is_trained=True))
+        self.pad_id = pad_id_of(tokenizers.first)
+        self._network: torch.nn.Module | None = network.to(bench.device)
+        task = bench.prepared.task
+        annotate = task.network().annotate
+        self.sets: Sets = {
+            name: annotate(task, network.eval(), items, self.pad_id) for name, items in sets.items()
+        }
+
+    def check_memory(self) -> None:
+        """Say what the training will take of the memory that there is.
+
+        Raises:
+            TrainingFailed: weights, gradients and optimizer state alone are more than that.
+        """
+        cost, free = estimate(self.spec, self.facts), self.facts.memory_bytes
+        needed, state = cost["memory_bytes"], cost["state_bytes"]
+        where = f"about {needed / GIB:.1f} GiB of the {free / GIB:.1f} GiB that are free"
+        if state > free:
+            message = (
+                f"the model with what its training keeps takes {state / GIB:.1f} GiB, and "
+                f"{free / GIB:.1f} GiB are free; choose a smaller model, or a method that trains less"
+            )
+            raise TrainingFailed(message, code="out_of_memory", param="model")
+        if needed > free:
+            message = f"The training may need {where}: batches are cut when they do not fit"
+            self.bench.report.log(message, "warning", data=cost | {"free_bytes": free})
+        else:
+            self.bench.report.log(f"The training needs {where}", data=cost | {"free_bytes": free})
+
+    def setup(self, number: int, *, keeps_checkpoints: bool = True) -> Setup:
+        """Return the setup of a seed, counted from 0; its network is new."""
+        bench, task = self.bench, self.bench.prepared.task
+        # The first one is there already: what was resolved came from its size.
+        network, self._network = self._network, None
+        if network is None or number:
+            seed = self.spec.runtime.seed + number
+            network = bench.network(self.method, seed).to(bench.device)
+        stage = Stage(
+            task=task,
+            network=network,
+            losses=make_losses(self.spec, task, bench.prepared.train),
+            tokenizer=bench.loaded.tokenizers.first,
+            pad_id=self.pad_id,
+            device=bench.device,
+            precision=self.spec.runtime.precision,
+            beat=bench.report.alive,
+        )
+        if self.spec.losses is not None:
+            check_objective(stage, self.sets["train"])
+        setup = Setup(
+            spec=self.spec,
+            stage=stage,
+            train=self.sets["train"],
+            validation=self.sets["validation"],
+        )
+        if not keeps_checkpoints:
+            return setup
+        return replace(
+            setup,
+            folder=bench.assignment.folder / "checkpoints",
+            checkpoints=bench.assignment.checkpoints,
+        )
+
+    def fit_head(self, setup: Setup) -> dict[str, Any]:
+        """Fit a linear head on what the network says before anything of it is trained."""
+        tokens = int(setup.spec.optimization.max_batch_tokens)
+        method: Any = self.method
+        facts = probe(setup.stage, method, setup.train, setup.validation, tokens)
+        self.bench.report.log(
+            f"A head on {facts['features']} frozen features of {facts['rows']} rows: encoded in "
+            f"{facts['encoding_s']} s, fitted in {facts['fitting_s']} s, C = {facts['regularization']:g}",
+            data=facts,
+        )
+        return facts
+
+
+def _count(network: torch.nn.Module, *, is_trained: bool = False) -> int:
+    return sum(p.numel() for p in network.parameters() if p.requires_grad or not is_trained)

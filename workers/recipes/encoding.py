@@ -1,0 +1,86 @@
+"""From examples to token ids, and from what they come to in tokens to a spec without any "auto"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+
+from app.adapt.coverage import unknown_tokens
+from app.adapt.dataset import Prepared
+from app.adapt.outputs import Encoded
+from app.adapt.task import Example, Task
+from app.adapt.tokenizers import Tokenizers
+from app.spec.resolve import Facts, S, resolve
+from workers.recipes.sources import token_id
+from workers.training.device import free_memory_bytes, has_bf16
+from workers.training.report import Report
+
+Sets = dict[str, list[Encoded]]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a network has room for: its size and longest input, and the device it runs on."""
+
+    num_parameters: int
+    max_length: int
+    device: torch.device
+
+
+def encode_sets(
+    spec: S, prepared: Prepared, tokenizers: Tokenizers, room: Room, report: Report
+) -> tuple[S, Sets, Facts]:
+    """Tokenize every set, once at full length: the length that is resolved from it only cuts."""
+    task = prepared.task
+    full = tokenizers.encode(task, prepared.train, room.max_length)
+    unknown = token_id(tokenizers.first.unk_token_id)
+    warning = unknown_tokens((item.input_ids for item in full), unknown)
+    if warning is not None:
+        report.log(f"train: {warning}", "warning")
+    facts = Facts(
+        lengths=[len(item) for item in full],
+        longest=[item.longest for item in full],
+        num_parameters=room.num_parameters,
+        model_max_length=room.max_length,
+        memory_bytes=free_memory_bytes(room.device),
+        device=room.device.type,
+        has_bf16=has_bf16(room.device),
+    )
+    resolved = resolve(spec.model_copy(update={"task": task}), facts)
+    length = int(resolved.optimization.max_length)
+    sets = {
+        name: tokenizers.encode(task, items, length) if items else []
+        for name, items in (("validation", prepared.validation), ("test", prepared.test))
+    }
+    sets["train"], long = recut(task, tokenizers, prepared.train, full, length)
+    if long:
+        report.log(long)
+    return resolved, sets, facts
+
+
+def recut(
+    task: Task,
+    tokenizers: Tokenizers,
+    examples: Sequence[Example],
+    full: list[Encoded],
+    length: int,
+) -> tuple[list[Encoded], str | None]:
+    """Encode again what is longer than `length`; return all rows, and what is to be said of it."""
+    long = sorted({item.example for item in full if item.longest > length})
+    if not long:
+        return full, None
+    again: dict[int, list[Encoded]] = {example: [] for example in long}
+    for item in tokenizers.encode(task, [examples[example] for example in long], length):
+        example = long[item.example]
+        again[example].append(replace(item, example=example))
+    rows: list[Encoded] = []
+    for example, members in groupby(full, key=lambda item: item.example):
+        rows += again.get(example, members)
+    kept = sum(len(again[example]) > 1 for example in long)
+    message = f"{len(long)} training texts are longer than {length} tokens: "
+    message += f"{len(long) - kept} are cut, " if len(long) > kept else ""
+    message += f"{kept} are read in several windows" if kept else ""
+    return rows, message.rstrip(", ")

@@ -1,0 +1,135 @@
+"""Where a network starts from: a base model, a finished one, a checkpoint, or one made for the job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.adapt.source import SHELL, Source, Sources, finished_source
+from app.adapt.student import Material, Student
+from app.adapt.tokenizers import Tokenizers
+from app.errors import AttuneError
+from app.spec.job import parse_spec
+from app.store.manifest import verify_folder
+from app.store.weights import check_model_folder
+from workers.protocol import Assignment, SourceCheckpoint
+from workers.training.checkpoint import load_network
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NO_LIMIT = 10**9  # tokenizers that know no limit say 10**30
+USUAL_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A source, further ones whose features lie beside its own, and the tokenizers of all of them."""
+
+    source: Source
+    tokenizers: Tokenizers
+    max_length: int
+    further: list[Source] = field(default_factory=list)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of all sources."""
+        return [source.folder for source in (self.source, *self.further)]
+
+
+class SourceLoader:
+    """Finds and makes the sources that one job names; what is made lies in the run's own folder."""
+
+    def __init__(self, assignment: Assignment, seed: int) -> None:
+        self._assignment = assignment
+        self._seed = seed
+        self._made = 0
+
+    def load(
+        self, model: str | Student, revision: str | None, further: Sequence[str],
+        texts: Sequence[str], teacher: Path | None = None,
+    ) -> Loaded:  # fmt: skip
+        """Return the source with its tokenizers; `texts` and `teacher` are what a student is made of.
+
+        Raises:
+            InvalidSpec: no such model, or a student that cannot be made of this.
+            UnsafeModel: its files are not safe to load.
+            CorruptFolder: the checkpoint that it is is damaged.
+        """
+        if isinstance(model, str):
+            source = self.find(model, revision)
+        else:
+            name = model.source()
+            source = self._make(model, texts, teacher) if name is None else self.find(name)
+        others = [self.find(model_id) for model_id in further]
+        found = [(each, Tokenizers.load(each.folder)) for each in (source, *others)]
+        limits = [_set_limits(*pair) for pair in found]
+        first, *rest = (tokenizer for _, tokenizers in found for tokenizer in tokenizers)
+        return Loaded(source, Tokenizers(first, rest), limits[0], others)
+
+    def find(self, model_id: str, revision: str | None = None) -> Source:
+        """Return the source of an id."""
+        folder = self._assignment.models.get(model_id)
+        if folder is not None:
+            return finished_source(model_id, folder)
+        checkpoint = self._assignment.sources.get(model_id)
+        if checkpoint is not None:
+            return self._from_checkpoint(model_id, checkpoint)
+        sources = Sources(self._assignment.model_dirs, hub=self._assignment.hub)
+        return sources.resolve(model_id, revision)
+
+    def _make(self, student: Student, texts: Sequence[str], teacher: Path | None) -> Source:
+        folder = self._new_folder()
+        models = {name: self.find(name).folder for name in student.model_ids().values()}
+        try:
+            student.make(folder, Material(texts, self._seed, teacher, models))
+        except AttuneError as error:
+            error.param = f"model.{error.param}" if error.param else "model"
+            raise
+        return Source(student.name(), "made", folder, check_model_folder(folder, student.name()))
+
+    def _from_checkpoint(self, checkpoint_id: str, given: SourceCheckpoint) -> Source:
+        """Make the model that the checkpoint's run would have finished with, had it stopped there."""
+        verify_folder(given.folder, given.manifest_sha256)
+        spec = parse_spec(given.spec)
+        shell = given.folder / SHELL
+        half = spec.task.network()
+        network = spec.chosen_method.prepare(half.load(spec.task, shell, fresh=True))
+        load_network(network, given.folder)
+        folder = self._new_folder()
+        half.save(spec.chosen_method.finish(network), folder)
+        Tokenizers.load(shell).save(folder)
+        config = check_model_folder(folder, checkpoint_id)
+        return Source(checkpoint_id, "checkpoint", folder, config)
+
+    def _new_folder(self) -> Path:
+        folder = self._assignment.folder / f"source-{self._made}"
+        self._made += 1
+        folder.mkdir()
+        return folder
+
+
+def _set_limits(source: Source, tokenizers: Tokenizers) -> int:
+    """Tell the tokenizers how long a text may be, and return what the first was told."""
+    limits = [max_length_of(source, tokenizer) for tokenizer in tokenizers]
+    for tokenizer, limit in zip(tokenizers, limits, strict=True):
+        tokenizer.model_max_length = limit
+    return limits[0]
+
+
+def max_length_of(source: Source, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens the model can take: its positions, or its tokenizer's word for it."""
+    limit = min(source.max_positions or NO_LIMIT, tokenizer.model_max_length)
+    return int(limit) if limit < NO_LIMIT else USUAL_LIMIT
+
+
+def token_id(value: Any) -> int | None:
+    """Return the id of a special token, None where the tokenizer has none."""
+    return None if value is None else int(value)
+
+
+def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that batches are padded with; what a mask hides may be any."""
+    return token_id(tokenizer.pad_token_id) or 0
