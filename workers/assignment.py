@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import NotFound, TrainingFailed
@@ -33,24 +32,45 @@ def build_assignment(
     job = jobs.get(claim.job_id)
     spec = parse_spec(job.spec)
     files: dict[str, InputFile] = {}
-    models: dict[str, Path] = {}
-    sources: dict[str, SourceCheckpoint] = {}
     try:
         for file_id in spec.data.file_ids():
             file = FileRepository(session, claim.tenant_id).get(file_id)
             files[file_id] = InputFile(
                 id=file.id, filename=file.filename, path=layout.file(file.id), sha256=file.sha256
             )
-        for model_id in spec.model_ids().values():
-            if model_id.startswith(PREFIX):
-                model = ModelRepository(session, claim.tenant_id).get(model_id)
-                models[model_id] = layout.absolute(model.folder)
-            elif model_id.startswith(CHECKPOINT_PREFIX):
-                sources[model_id] = _source(jobs, model_id, layout)
+        models = ModelRepository(session, claim.tenant_id)
+        ids = spec.model_ids().values()
+        folders = {
+            model_id: layout.absolute(models.get(model_id).folder)
+            for model_id in ids
+            if model_id.startswith(PREFIX)
+        }
+        sources = {
+            model_id: _source(jobs, model_id, layout)
+            for model_id in ids
+            if model_id.startswith(CHECKPOINT_PREFIX)
+        }
     except NotFound as error:
         message = f"{error.message}: it was there when the job was submitted"
         raise TrainingFailed(message, code="input_gone") from error
-    checkpoints = [
+    return Assignment(
+        job_id=job.id,
+        epoch=claim.epoch,
+        model_id=model_id_for(spec.base, spec.suffix),
+        spec=job.spec,
+        files=files,
+        models=folders,
+        sources=sources,
+        checkpoints=_checkpoints(jobs, job.id, layout),
+        folder=layout.run(job.id, claim.epoch),
+        model_dirs=settings.model_dirs,
+        hub=settings.hub,
+        lease_ttl_s=settings.lease_ttl_s,
+    )
+
+
+def _checkpoints(jobs: JobRepository, job_id: str, layout: Layout) -> list[CheckpointRef]:
+    return [
         CheckpointRef(
             id=row.id,
             step=row.step,
@@ -58,22 +78,8 @@ def build_assignment(
             manifest_sha256=row.manifest_sha256,
             is_best=row.is_best,
         )
-        for row in jobs.checkpoints(job.id).newest_first()
+        for row in jobs.checkpoints(job_id).newest_first()
     ]
-    return Assignment(
-        job_id=job.id,
-        epoch=claim.epoch,
-        model_id=model_id_for(spec.base, spec.suffix),
-        spec=job.spec,
-        files=files,
-        models=models,
-        sources=sources,
-        checkpoints=checkpoints,
-        folder=layout.run(job.id, claim.epoch),
-        model_dirs=settings.model_dirs,
-        hub=settings.hub,
-        lease_ttl_s=settings.lease_ttl_s,
-    )
 
 
 def _source(jobs: JobRepository, checkpoint_id: str, layout: Layout) -> SourceCheckpoint:

@@ -65,9 +65,18 @@ def _summary(facts: Facts) -> str:
         ("Parameters", _count(facts.get("num_parameters"))),
         ("Parameters trained", _count(_report(facts).get("trained_parameters"))),
         ("Longest input", _with_unit(facts.get("max_length"), "tokens; what is longer is cut")),
+        ("Descends from", _lineage(facts)),
         ("Job", _code(facts.get("job_id"))),
     ]
     return _table(("", ""), rows)
+
+
+def _lineage(facts: Facts) -> str:
+    """Return what came before the base model, the oldest first; nothing where the base has no past."""
+    entries: list[Any] = facts.get("lineage") or []
+    if len(entries) < 2:  # noqa: PLR2004 - the base alone, which has a row of its own
+        return ""
+    return " → ".join(_join(_code(entry.get("id")), entry.get("task")) for entry in entries)
 
 
 def _quality(facts: Facts) -> list[str]:

@@ -10,7 +10,10 @@ from app.models.tables import Model
 
 
 class ModelOut(Schema):
-    """A finished model. `created` is in unix seconds; metrics are named `<set>/<metric>`."""
+    """A finished model. `created` is in unix seconds; metrics are named `<set>/<metric>`.
+
+    `lineage` is what it descends from, the oldest first.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -21,6 +24,7 @@ class ModelOut(Schema):
     metrics: dict[str, float]
     job_id: str | None
     bytes: int
+    lineage: list[dict[str, Any]]
 
     @classmethod
     def of(cls, model: Model) -> ModelOut:
@@ -34,6 +38,7 @@ class ModelOut(Schema):
             metrics=model.metrics,
             job_id=model.job_id,
             bytes=model.bytes,
+            lineage=model.manifest.get("facts", {}).get("lineage", []),
         )
 
 

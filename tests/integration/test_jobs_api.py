@@ -8,8 +8,11 @@ import threading
 
 import pytest
 
-from app.jobs import lifecycle
+from app.jobs import lifecycle, recording
 from app.jobs.service import JobService
+from app.jobs.tables import Checkpoint
+from app.kit.db import database_now
+from app.kit.ids import new_id
 from app.spec.job import parse_spec
 from tests.published import published
 from tests.served import Served, served
@@ -118,6 +121,16 @@ def test_the_queue_is_hinted_soon(api: Served, file_id: str):
         ({"metadata": {"a": "b" * 600}}, "metadata.a", "invalid_spec", "512"),
         ({"method": "lora", "transfer": "structure"}, "body", "invalid_spec", "method 'full'"),
         ({"method": {"kind": "lora", "rank": 0}}, "method.rank", "invalid_spec", "greater"),
+        ({"model": "ckpt-" + "0" * 26}, "model", "model_not_found", "/checkpoints"),
+        ({"model": {"kind": "nothing"}}, "model", "invalid_spec", "pretrained"),
+        ({"method": "linear_probe", "transfer": {"kind": "features", "models": ["nope"]}},
+         "transfer.models.0", "model_not_found", "tiny"),
+        ({"transfer": {"kind": "features", "models": ["tiny"]}}, "body", "invalid_spec",
+         "method 'linear_probe'"),
+        ({"method": {"kind": "auto", "candidates": ["full"]}}, "method.candidates",
+         "invalid_spec", "at least 2"),
+        ({"method": {"kind": "auto", "budget": 0}}, "method.budget", "invalid_spec", "greater than 0"),
+        ({"runtime": {"seeds": 0}}, "runtime.seeds", "invalid_spec", "greater than or equal to 1"),
         ({"suffix": "a/b"}, "suffix", "invalid_spec", "pattern"),
     ],
 )  # fmt: skip
@@ -127,6 +140,31 @@ def test_wrong_specs_name_the_field_and_what_would_be_right(
     error = refusal(api, spec(file_id, **change))
     assert (error["param"], error["code"]) == (param, code)
     assert words in error["message"]
+
+
+def test_a_checkpoint_of_a_finished_job_is_a_model(api: Served, file_id: str):
+    job = submit(api, file_id)
+    with api.database.transaction() as session:
+        claim = lifecycle.claim_next(session, "w", 30.0)
+        assert claim is not None
+        row = Checkpoint(
+            id=new_id("ckpt"), tenant_id=claim.tenant_id, job_id=claim.job_id, epoch=claim.epoch, step=3,
+            folder=f"runs/{job['id']}/e0001/checkpoints/step-00000003", manifest_sha256="0" * 64,
+            bytes=1, metrics={}, is_best=True, state="committed", created_at=database_now(session),
+        )  # fmt: skip
+        recording.add_checkpoint(session, claim, row)
+        checkpoint_id = row.id
+    error = refusal(api, spec(file_id, model=checkpoint_id))
+    assert (error["param"], error["code"]) == ("model", "job_not_finished")
+    assert job["id"] in error["message"]
+    with api.database.transaction() as session:
+        lifecycle.fail(session, claim, {"message": "no", "code": "x"})
+    started = submit(api, file_id, model=checkpoint_id)
+    assert started["model"] == checkpoint_id
+    other = api.client.post(
+        "/v1/jobs", json=spec(file_id, model=checkpoint_id), headers=api.headers(tenant=1)
+    )
+    assert other.status_code == 400, "another tenant's checkpoint looks like none"
 
 
 def test_data_that_cannot_train_is_refused_at_once(api: Served):

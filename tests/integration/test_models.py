@@ -12,6 +12,7 @@ from app.jobs import lifecycle
 from app.jobs.state import State
 from app.jobs.tables import Job
 from app.kit.db import database_now
+from app.kit.ids import new_id
 from app.models.card import model_card
 from app.models.service import model_id_for
 from tests.served import Served, served
@@ -127,13 +128,32 @@ def test_deleting_removes_row_and_folder(api: Served):
     assert api.client.delete(f"/v1/models/{model_id}").status_code == 404
 
 
-def test_a_model_that_a_job_starts_from_is_kept(api: Served):
-    model_id = "ft:tiny:used:0000000000"
+@pytest.mark.parametrize(
+    "names_it",
+    [
+        lambda model_id: {"model": model_id},
+        lambda model_id: {"model": {"kind": "pretrained", "model": model_id}},
+        lambda model_id: {
+            "model": "tiny",
+            "method": "linear_probe",
+            "transfer": {"kind": "features", "models": [model_id]},
+        },
+    ],
+    ids=["model", "pretrained", "features"],
+)
+def test_a_model_that_a_job_starts_from_is_kept(api: Served, names_it):
+    model_id = f"ft:tiny:used:{new_id('x')[-10:]}"
+    spec = {
+        "kind": "fine_tune",
+        "task": "text-classification",
+        "data": {"train": "file-" + "0" * 26},
+        **names_it(model_id),
+    }
     folder = api.add_model(model_id)
     with api.database.transaction() as session:
         now = database_now(session)
         job = Job(
-            id="job-uses-it", tenant_id=api.tenants[0], kind="fine_tune", spec={"model": model_id},
+            id=new_id("job"), tenant_id=api.tenants[0], kind="fine_tune", spec=spec,
             spec_sha256="", state=State.QUEUED, created_at=now, run_after=now + 3600,
         )  # fmt: skip
         lifecycle.accept(session, job)

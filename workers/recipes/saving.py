@@ -30,29 +30,8 @@ def save_model(
         for split, result in evaluations.items()
         for name, value in result.metrics.items()
     }
-    source = loaded.source
-    facts: dict[str, Any] = {
-        "model_id": assignment.model_id,
-        "job_id": assignment.job_id,
-        "lineage": lineage_of(loaded),
-        "base": source.id,
-        "base_kind": source.kind,
-        "revision": source.revision,
-        "weights_sha256": source.sha256,
-        "files": {file.id: file.sha256 for file in assignment.files.values()},
-        "task": prepared.task.model_dump(mode="json"),
-        "pipeline": prepared.task.pipeline,
-        "example_input": prepared.task.example_input(),
-        "cautions": prepared.task.cautions(),
-        "spec": assignment.spec,
-        "resolved": setup.spec.model_dump(mode="json"),
-        "columns": prepared.columns,
-        "max_length": int(setup.spec.optimization.max_length),
-        "num_parameters": sum(p.numel() for p in setup.stage.network.parameters()),
-        "metrics": metrics,
-        "report": report,
-        "environment": environment(setup.stage.device),
-    }
+    facts = _described(assignment, setup, loaded, prepared)
+    facts |= {"metrics": metrics, "report": report}
     final = assignment.folder / "model"
     remove_folder(final)
     folder = temporary_folder(final)
@@ -71,6 +50,33 @@ def save_model(
         report=report,
         bytes=manifest.total_bytes,
     )
+
+
+def _described(
+    assignment: Assignment, setup: Setup, loaded: Loaded, prepared: Prepared
+) -> dict[str, Any]:
+    """Return what the model is and where it comes from."""
+    source = loaded.source
+    return {
+        "model_id": assignment.model_id,
+        "job_id": assignment.job_id,
+        "lineage": lineage_of(loaded),
+        "base": source.id,
+        "base_kind": source.kind,
+        "revision": source.revision,
+        "weights_sha256": source.sha256,
+        "files": {file.id: file.sha256 for file in assignment.files.values()},
+        "task": prepared.task.model_dump(mode="json"),
+        "pipeline": prepared.task.pipeline,
+        "example_input": prepared.task.example_input(),
+        "cautions": prepared.task.cautions(),
+        "spec": assignment.spec,
+        "resolved": setup.spec.model_dump(mode="json"),
+        "columns": prepared.columns,
+        "max_length": int(setup.spec.optimization.max_length),
+        "num_parameters": sum(p.numel() for p in setup.stage.network.parameters()),
+        "environment": environment(setup.stage.device),
+    }
 
 
 def lineage_of(loaded: Loaded) -> list[dict[str, Any]]:
