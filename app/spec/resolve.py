@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.errors import InvalidSpec
 from app.spec.fine_tune import FineTune
 from app.spec.runtime import Runtime
 
@@ -51,7 +52,11 @@ def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
 
 
 def resolve(spec: FineTune, facts: Facts) -> FineTune:
-    """Return the spec with no `"auto"` left in optimization and runtime."""
+    """Return the spec with no `"auto"` left in optimization and runtime.
+
+    Raises:
+        InvalidSpec: a setting that this task cannot follow.
+    """
     given = spec.optimization
     count = len(facts.lengths)
     length = (
@@ -75,6 +80,10 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
         if given.warmup == "auto"
         else given.warmup
     )
+    packing = spec.task.packs() if given.packing == "auto" else given.packing
+    if packing and not spec.task.packs():
+        message = f"optimization.packing: this form of {spec.task.name()} compares or reads rows as a whole"
+        raise InvalidSpec(message, param="optimization.packing", code="cannot_pack")
     optimization = given.model_copy(
         update={
             "max_length": length,
@@ -83,6 +92,7 @@ def resolve(spec: FineTune, facts: Facts) -> FineTune:
             "max_batch_tokens": max(tokens, length),
             "learning_rate": rate,
             "warmup": warmup,
+            "packing": packing,
         }
     )
     runtime = _runtime(spec, facts, steps, math.ceil(count / batch_size))
