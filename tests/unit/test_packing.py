@@ -158,7 +158,7 @@ def test_rows_lose_nothing_and_are_no_longer_than_the_longest(lengths):
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40))
-def test_each_sequence_is_in_the_first_row_with_room(lengths):
+def test_each_sequence_is_in_the_first_row_with_room_if_that_pays(lengths):
     room: list[int] = []
     for size in sorted(lengths, reverse=True):
         place = next((row for row, free in enumerate(room) if size <= free), None)
@@ -166,7 +166,11 @@ def test_each_sequence_is_in_the_first_row_with_room(lengths):
             room.append(max(lengths) - size)
         else:
             room[place] -= size
-    assert room == [max(lengths) - sum(lengths[index] for index in row) for row in pack(lengths)]
+    laid = pack(lengths)
+    if len(room) <= 0.9 * len(lengths):
+        assert room == [max(lengths) - sum(lengths[index] for index in row) for row in laid]
+    else:
+        assert laid == [[index] for index in range(len(lengths))]
 
 
 @pytest.mark.parametrize(

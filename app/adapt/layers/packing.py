@@ -17,12 +17,13 @@ from torch import nn
 
 from app.adapt.outputs import Batch
 
+MIN_SAVING = 0.1  # of the rows; less does not pay for the block-diagonal mask (docs/results.md)
 TRIAL = ([1, 2, 3], [4, 5], [6, 7, 8])  # token ids; the first two do not fit into three tokens
 TOLERANCE = 1e-3  # of the greatest logit; a border that is not kept moves logits by far more
 
 
 def pack(lengths: Sequence[int]) -> list[list[int]]:
-    """Return which sequences share a row.
+    """Return which sequences share a row; where that saves too little, each has one of its own.
 
     First-fit decreasing: the longest first, each into the first row with room; at most 11/9 of the fewest
     rows that there could be, and a few (Johnson 1973).
@@ -41,7 +42,8 @@ def pack(lengths: Sequence[int]) -> list[list[int]]:
         room[place] -= size
         if room[place] < lengths[order[-1]]:
             del room[place]
-    return rows
+    pays = len(rows) <= (1 - MIN_SAVING) * len(lengths)
+    return rows if pays else [[index] for index in range(len(lengths))]
 
 
 def packed(

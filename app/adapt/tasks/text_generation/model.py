@@ -47,7 +47,7 @@ class GenerationNetwork(TransformerNetwork):
         return batch
 
     def pack(self, task: Any, encoded: Sequence[Encoded], pad_id: int) -> Batch:
-        """Lay short sequences side by side; where none fits beside another, pad them."""
+        """Lay short sequences side by side; where that saves next to nothing, pad them."""
         rows = pack([len(item) for item in encoded])
         if len(rows) == len(encoded):
             return self.collate(task, encoded, pad_id)
