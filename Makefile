@@ -72,7 +72,7 @@ ci: check test ## What .ci/run runs
 
 .PHONY: bench
 bench: setup ## Measure speed and memory; prints tables, asserts nothing
-	for name in startup control_plane first_step predict trainer_vs_hf; do \
+	for name in startup control_plane first_step predict trainer_vs_hf batching probe lora_cost packing; do \
 	  echo "== $$name"; $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 ##@ Change

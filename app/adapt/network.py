@@ -102,6 +102,11 @@ class TransformerNetwork:
             input_ids_BT=ids_BT, mask_BT=mask_BT, token_type_ids_BT=types_BT, target=target
         )
 
+    def pack(self, task: Any, encoded: Sequence[Encoded], pad_id: int) -> Batch:
+        """Lay several sequences side by side in a row; only tasks that pack have this."""
+        message = f"{task.name()} does not pack"
+        raise NotImplementedError(message)
+
     def forward(self, network: nn.Module, batch: Batch) -> Outputs:
         """Run the network; its logits are the outputs."""
         return Outputs(logits=network(**inputs_of(batch)).logits, mask_BT=batch.mask_BT)

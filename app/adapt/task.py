@@ -91,6 +91,10 @@ class Network(Protocol):
         """Pad a batch to its longest member."""
         ...
 
+    def pack(self, task: Any, encoded: Sequence[Encoded], pad_id: int) -> Batch:
+        """Make a training batch in which short sequences share a row; only tasks that pack have this."""
+        ...
+
     def forward(self, network: nn.Module, batch: Batch) -> Outputs:
         """Run the network."""
         ...
@@ -206,6 +210,13 @@ class Task(Plugin, ABC):
     @abstractmethod
     def default_losses(self) -> list[dict[str, Any]]:
         """Return the objective when the spec names none, as loss specs."""
+
+    def packs(self) -> bool:
+        """Say whether training rows can lie side by side: each token's target follows from those before it.
+
+        If so, the network's `pack` makes the batch, and losses see tokens, not rows.
+        """
+        return False
 
     @abstractmethod
     def metrics(self) -> Metrics:

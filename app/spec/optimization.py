@@ -58,6 +58,11 @@ class Optimization(Frozen):
     max_length: Annotated[int, Field(ge=4, le=1_000_000)] | Auto = Field(
         default="auto", description="Tokens an example is cut to."
     )
+    packing: bool | Auto = Field(
+        default="auto",
+        description="Short sequences of a batch share a row instead of being padded, where the task learns "
+        "token by token; the batch and its gradient stay the same.",
+    )
     gradient_clip: Annotated[float, Field(gt=0)] | None = Field(
         default=1.0, description="Largest global L2 norm of the gradient; null: no clipping."
     )

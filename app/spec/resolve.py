@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from app.errors import InvalidSpec
 from app.spec.choice import AutoMethod
 from app.spec.optimization import Auto
 from app.spec.runtime import Runtime
@@ -60,6 +61,9 @@ def resolve(spec: S, facts: Facts) -> S:
     """Return the spec with no `"auto"` left in optimization and runtime.
 
     While the method is still to be chosen, the learning rate, which depends on it, stays.
+
+    Raises:
+        InvalidSpec: a setting that this task cannot follow.
     """
     given = spec.optimization
     count = len(facts.lengths)
@@ -82,6 +86,10 @@ def resolve(spec: S, facts: Facts) -> S:
         if given.warmup == "auto"
         else given.warmup
     )
+    packing = spec.task.packs() if given.packing == "auto" else given.packing
+    if packing and not spec.task.packs():
+        message = f"optimization.packing: this form of {spec.task.name()} compares or reads rows as a whole"
+        raise InvalidSpec(message, param="optimization.packing", code="cannot_pack")
     optimization = given.model_copy(
         update={
             "max_length": length,
@@ -90,6 +98,7 @@ def resolve(spec: S, facts: Facts) -> S:
             "max_batch_tokens": max(tokens, length),
             "learning_rate": rate,
             "warmup": warmup,
+            "packing": packing,
         }
     )
     runtime = _runtime(spec, facts, steps, math.ceil(count / batch_size))

@@ -62,11 +62,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def main() -> None:
-    """Make the folder."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="what ATTUNE_MODEL_DIRS names")
-    folder = parser.parse_args().folder / NAME
+def make(folder: Path) -> T5ForConditionalGeneration:
+    """Write network and tokenizer into a folder."""
     tokenizer = make_tokenizer()
     config = T5Config(
         vocab_size=len(tokenizer),
@@ -86,6 +83,15 @@ def main() -> None:
     network = T5ForConditionalGeneration(config)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return network
+
+
+def main() -> None:
+    """Make the folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="what ATTUNE_MODEL_DIRS names")
+    folder = parser.parse_args().folder / NAME
+    network = make(folder)
     print(f"{folder}: {sum(p.numel() for p in network.parameters()):,} parameters")
 
 

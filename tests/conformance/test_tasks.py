@@ -108,6 +108,27 @@ def test_padding_changes_nothing(parsed, base, tokenizer):
             torch.testing.assert_close(alone, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_sharing_rows_changes_no_loss(parsed, base, tokenizer):
+    task, examples = parsed
+    half = task.network()
+    encoded = task.encode(tokenizer, examples, MAX_LENGTH)
+    if not task.packs():
+        with pytest.raises(NotImplementedError):
+            half.pack(task, encoded, tokenizer.pad_token_id)
+        return
+    network = half.load(task, base).eval()
+    encoded += task.encode(tokenizer, examples, MAX_LENGTH // 4)  # some fit beside each other
+    batches = [make(task, encoded, tokenizer.pad_token_id) for make in (half.collate, half.pack)]
+    assert batches[1].input_ids_BT.numel() < batches[0].input_ids_BT.numel()
+    losses = [LOSSES[spec["kind"]].model_validate(spec) for spec in task.default_losses()]
+    with torch.inference_mode():
+        padded, packed = (
+            torch.stack([term.compute(half.forward(network, b), b, None) for term in losses])
+            for b in batches
+        )
+    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5)
+
+
 def test_metrics_judge_and_answers_are_json(parsed, base, tokenizer):
     task, examples = parsed
     half = task.network()

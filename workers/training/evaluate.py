@@ -42,10 +42,16 @@ class Stage:
     precision: str
     beat: Callable[[], None] = lambda: None  # called for each batch that is no training step
 
-    def run(self, items: Sequence[Encoded]) -> tuple[Batch, Outputs, torch.Tensor]:
-        """Return a padded batch, the outputs, and the objective, a scalar mean over its targets."""
+    def run(
+        self, items: Sequence[Encoded], *, packs: bool = False
+    ) -> tuple[Batch, Outputs, torch.Tensor]:
+        """Return a batch, the outputs, and the objective, a scalar mean over its targets.
+
+        It is padded, an example a row, unless it `packs`.
+        """
         half = self.task.network()
-        batch = half.collate(self.task, items, self.pad_id).to(self.device)
+        made = (half.pack if packs else half.collate)(self.task, items, self.pad_id)
+        batch = made.to(self.device)
         with autocast(self.device, self.precision):
             outputs = half.forward(self.network, batch)
         # Losses in full precision: a mean over a batch in bf16 has two digits.

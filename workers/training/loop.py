@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from app.adapt.layers.depth import select
+from app.adapt.layers.packing import keeps_apart
 from app.adapt.method import Method
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
@@ -61,6 +62,8 @@ class Setup:
 class Loop:
     """Trains the stage's network in place, from the newest intact checkpoint or from the start."""
 
+    plan_type: ClassVar[type[BatchPlan]] = BatchPlan  # where benchmarks try other batches
+
     def __init__(self, setup: Setup, report: Report, should_drain: Callable[[], bool]) -> None:
         self.setup = setup
         self.report = report
@@ -88,6 +91,7 @@ class Loop:
         )
         self.state = TrainState(
             max_batch_tokens=int(self.optimization.max_batch_tokens),
+            packs=self._can_pack(),
             threads=torch.get_num_threads(),
         )
         self.best: tuple[Path, str] | None = None  # folder and digest of the best checkpoint
@@ -130,12 +134,15 @@ class Loop:
 
     @property
     def spec(self) -> Training:
-        """The resolved spec as it is carried out: a resumed run keeps its token budget.
+        """The resolved spec as it is carried out: a resumed run keeps its token budget and its packing.
 
         The budget was chosen from the memory that was free then; another one would cut batches
         elsewhere, and sums in another order have other last bits.
         """
-        update = {"max_batch_tokens": self.state.max_batch_tokens}
+        update = {
+            "max_batch_tokens": self.state.max_batch_tokens,
+            "packing": self.state.packs,
+        }
         optimization = self.optimization.model_copy(update=update)
         return self.setup.spec.model_copy(update={"optimization": optimization})
 
@@ -168,8 +175,17 @@ class Loop:
     def _compares_rows(self) -> bool:
         return any(loss.needs_whole_batch for loss in self.setup.stage.losses)
 
+    def _can_pack(self) -> bool:
+        """Say whether sequences share rows: as resolved, unless this network would mix them up."""
+        if self.optimization.packing is not True or self._compares_rows:
+            return False
+        if keeps_apart(self.network):
+            return True
+        self.report.log("Sequences are padded: this model would mix up those that share a row")
+        return False
+
     def _plan(self) -> BatchPlan:
-        return BatchPlan(
+        return self.plan_type(
             [len(item) for item in self.setup.train],
             batch_size=int(self.optimization.batch_size),
             max_tokens=NO_LIMIT if self._compares_rows else self.state.max_batch_tokens,
@@ -191,7 +207,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.setup.stage.device)
         for items in rows:
-            _, _, loss = self.setup.stage.run(items)
+            _, _, loss = self.setup.stage.run(items, packs=self.state.packs)
             loss = loss * (units(items) / max(1, targets))
             self.scaler.scale(loss).backward()
             total += loss.detach()

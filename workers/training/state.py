@@ -41,6 +41,7 @@ class TrainState(Frozen):
     evaluations_without_gain: int = 0
     is_stopped: bool = False
     max_batch_tokens: int
+    packs: bool = Field(default=False, description="Short sequences share rows.")
     threads: int = Field(description="Sums over another number of threads have other last bits.")
     metrics: dict[str, float] = {}
     before: dict[str, float] = {}

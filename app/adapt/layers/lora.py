@@ -37,7 +37,7 @@ class LowRank(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the base's output plus the update's; x is (..., in), the result (..., out)."""
         update = functional.linear(functional.linear(self.dropout(x), self.down), self.up)
-        return cast("Tensor", self.base(x)) + self.scale * update
+        return torch.add(cast("Tensor", self.base(x)), update, alpha=self.scale)  # in one pass
 
     def merged(self) -> nn.Module:
         """Return the base with the update added to its weight."""

@@ -69,6 +69,12 @@ SETS = FEW_SETS | {
         TASK,
         validation="text_classification/tweeteval_emotion/val.jsonl",
     ),
+    "offensive": PublishedSet(
+        "text_classification/tweeteval_offensive/train.jsonl",
+        "text_classification/tweeteval_offensive/test.jsonl",
+        TASK,
+        validation="text_classification/tweeteval_offensive/val.jsonl",
+    ),
     "banking": PublishedSet(str(SAMPLES / "train.jsonl"), str(SAMPLES / "test.jsonl"), TASK),
     "sst2": PublishedSet(
         lambda: _with_header("sst2/train.tsv"),

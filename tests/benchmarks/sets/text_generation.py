@@ -29,6 +29,11 @@ def _play() -> list[Any]:
     return [{"text": "\n".join(lines[at : at + LINES])} for at in range(0, len(lines) // 5, LINES)]
 
 
+def _problems() -> list[Any]:
+    path = DATA / "generation" / "gsm8k_train" / "train.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
 def _part(rows: Callable[[], list[Any]], *, is_test: bool) -> bytes:
     kept = [row for at, row in enumerate(rows()) if (at % HELD_OUT == 0) == is_test]
     return "\n".join(json.dumps(row, ensure_ascii=False) for row in kept).encode()
@@ -47,6 +52,7 @@ def _set(rows: Callable[[], list[Any]], **optimization: Any) -> PublishedSet:
 SETS = {
     "play": _set(_play, epochs=3),
     "alpaca_en": _set(partial(_rows, "generation/alpaca_en_demo/alpaca_en_demo.json"), epochs=5),
+    "gsm8k": _set(_problems, epochs=3),
     "dpo_en": _set(
         partial(_rows, "generation/dpo_en/dpo_en_demo.json"), learning_rate=1e-4, epochs=10
     ),

@@ -147,6 +147,10 @@ class TextGeneration(Task):
         """Cross-entropy of the answers' tokens, or DPO."""
         return [{"kind": "dpo" if self.form == "preference" else "cross_entropy"}]
 
+    def packs(self) -> bool:
+        """Sequences that are learned token by token can share a row; pairs are compared as rows."""
+        return self.form != "preference"
+
     def metrics(self) -> Metrics:
         """Return perplexity and token accuracy, or how often the better answer is preferred."""
         return PreferenceMetrics() if self.form == "preference" else GenerationMetrics()

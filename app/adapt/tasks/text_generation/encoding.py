@@ -109,7 +109,7 @@ def _text(tokenizer: Any, example: Example, index: int, max_length: int) -> list
                 row=example.row,
                 example=index,
                 others=(target,),
-                units=max(1, len(piece) - 1 + len(target)),
+                units=len(piece) - 1 + len(target),
                 is_joined=True,
                 extra={"learned": [True] * len(piece), "prompt": "", "expected": ""},
             )

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from app.adapt.layers.generating import write
 from app.adapt.layers.language import IGNORED, sequence_log_probabilities, token_scores
+from app.adapt.layers.packing import pack, packed, packed_logits
 from app.adapt.network import TransformerNetwork, pad
 from app.adapt.outputs import Batch, Encoded, Outputs
 
@@ -45,8 +46,18 @@ class GenerationNetwork(TransformerNetwork):
             batch.others["reference"] = reference
         return batch
 
+    def pack(self, task: Any, encoded: Sequence[Encoded], pad_id: int) -> Batch:
+        """Lay short sequences side by side; where that saves next to nothing, pad them."""
+        rows = pack([len(item) for item in encoded])
+        if len(rows) == len(encoded):
+            return self.collate(task, encoded, pad_id)
+        joined = [_joined(item, item.target) for item in encoded]
+        return packed([[joined[index] for index in row] for row in rows], pad_id, IGNORED)
+
     def forward(self, network: nn.Module, batch: Batch) -> Outputs:
         """Run the network."""
+        if "position_ids" in batch.others:
+            return Outputs(logits=packed_logits(network, batch), mask_BT=batch.mask_BT)
         made: Any = network
         logits = made(
             input_ids=batch.input_ids_BT, attention_mask=batch.mask_BT, use_cache=False
