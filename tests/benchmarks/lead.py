@@ -24,7 +24,7 @@ def main() -> None:
     items = [Encoded([], extra={"references": row["target"]}) for row in rows]
     metrics.add_generated(answers, items)
     found = {name: value for name, value in metrics.compute().items() if name in KINDS}
-    print(f"{len(rows)} rows: {figures(found, dict(metrics.intervals()))}")
+    print(f"{len(rows)} rows: {figures(found, metrics.intervals())}")
 
 
 if __name__ == "__main__":
