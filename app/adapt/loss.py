@@ -19,6 +19,9 @@ class Loss(Plugin, ABC):
 
     needs_teacher: ClassVar[bool] = False
     needs_whole_batch: ClassVar[bool] = False  # it compares rows: a batch cannot be cut into parts
+    batch_size: ClassVar[int | None] = (
+        None  # what "auto" stands for; None: by how many rows there are
+    )
 
     weight: float = Field(default=1.0, ge=0, description="Factor of this term in the sum.")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from app.adapt.plugins import LOSSES
 from app.errors import InvalidSpec
 from app.spec.choice import AutoMethod
 from app.spec.optimization import Auto
@@ -73,7 +74,7 @@ def resolve(spec: S, facts: Facts) -> S:
         else min(given.max_length, facts.model_max_length)
     )
     batch_size = (
-        (16 if count < FEW_ROWS else 32) if given.batch_size == "auto" else given.batch_size
+        _batch_size(spec, facts, length) if given.batch_size == "auto" else given.batch_size
     )
     epochs = _epochs(count, batch_size) if given.epochs == "auto" else given.epochs
     steps = min(given.max_steps or 10**9, epochs * math.ceil(count / batch_size))
@@ -166,15 +167,28 @@ def _epochs(count: int, batch_size: int) -> int:
     return max(EPOCHS, min(MAX_FEW_EPOCHS, math.ceil(FEW_STEPS / steps_an_epoch)))
 
 
+def _batch_size(spec: FineTune, facts: Facts, length: int) -> int:
+    """Small sets need many steps; a loss that compares rows needs many rows, as far as memory goes."""
+    usual = 16 if len(facts.lengths) < FEW_ROWS else 32
+    losses = spec.losses or [LOSSES[given["kind"]] for given in spec.task.default_losses()]
+    wanted = max((loss.batch_size or 0 for loss in losses), default=0)
+    fitting = _affordable_tokens(facts) // length
+    return max(usual, min(wanted, 1 << max(0, fitting.bit_length() - 1)))
+
+
 def _batch_tokens(facts: Facts) -> int:
-    """Half of what the optimizer's state leaves free, at 24 kB a token (measured on MiniLM-L6).
+    """Return what memory holds, but no more than helps.
 
     Rounded down to a power of two, so that a little more or less free memory changes nothing.
     """
-    free = max(0, facts.memory_bytes - facts.num_parameters * 16)
     limit = 4096 if facts.device == "cpu" else 65_536
-    tokens = max(512, min(limit, free // 2 // 24_000))
+    tokens = max(512, min(limit, _affordable_tokens(facts)))
     return 1 << (tokens.bit_length() - 1)
+
+
+def _affordable_tokens(facts: Facts) -> int:
+    """Half of what the optimizer's state leaves free, at 24 kB a token (measured on MiniLM-L6)."""
+    return max(0, facts.memory_bytes - facts.num_parameters * 16) // 2 // 24_000
 
 
 def _precision(facts: Facts) -> str:

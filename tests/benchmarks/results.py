@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def show(title: str, job: dict[str, Any]) -> None:
     )
 
 
-def figures(metrics: dict[str, float], intervals: dict[str, list[float]]) -> str:
+def figures(metrics: Mapping[str, float], intervals: Mapping[str, Sequence[float]]) -> str:
     """Return metrics in one line."""
     parts: list[str] = []
     for name, value in metrics.items():

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from app.adapt.plugins import LOSSES
 from app.spec.job import parse_spec
 from app.spec.resolve import GIB, Facts, estimate, resolve, resolve_length
 
@@ -18,7 +19,7 @@ def spec(optimization=None, runtime=None):
         {
             "kind": "fine_tune",
             "model": "tiny",
-            "task": "text-classification",
+            "task": {"kind": "text-classification", "problem": "single_label"},
             "data": {"train": "file-" + "0" * 26},
             "optimization": optimization or {},
             "runtime": runtime or {},
@@ -139,3 +140,14 @@ def test_the_rate_waits_for_the_method():
     assert resolve(parse_spec(given), facts()).optimization.learning_rate == "auto"
     given["optimization"] = {"learning_rate": 1e-3}
     assert resolve(parse_spec(given), facts()).optimization.learning_rate == 1e-3
+
+
+def test_a_loss_that_compares_rows_gets_many_of_them_as_far_as_memory_goes():
+    contrastive = spec().model_copy(
+        update={"losses": [LOSSES["supervised_contrastive"].model_validate({})]}
+    )
+    assert resolve(contrastive, facts(100)).optimization.batch_size == 128
+    assert resolve(contrastive, facts(5000)).optimization.batch_size == 128
+    tight = facts(100, lengths=[256] * 100, memory_bytes=int(0.7 * GIB))
+    assert resolve(contrastive, tight).optimization.batch_size == 16
+    assert resolve(spec(), facts(100)).optimization.batch_size == 16

@@ -185,10 +185,14 @@ class Loop:
         return False
 
     def _plan(self) -> BatchPlan:
+        lengths, max_tokens = [len(item) for item in self.setup.train], self.state.max_batch_tokens
+        if self._compares_rows:
+            # Batches of one length would never set a short text beside a long one of its label.
+            lengths, max_tokens = [1] * len(lengths), NO_LIMIT
         return self.plan_type(
-            [len(item) for item in self.setup.train],
+            lengths,
             batch_size=int(self.optimization.batch_size),
-            max_tokens=NO_LIMIT if self._compares_rows else self.state.max_batch_tokens,
+            max_tokens=max_tokens,
             epochs=int(self.optimization.epochs),
             max_steps=self.optimization.max_steps,
             seed=self.seed,
