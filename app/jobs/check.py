@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from app.adapt.coverage import unknown_tokens
-from app.adapt.dataset import Dataset, prepare
+from app.adapt.dataset import Dataset, Prepared, prepare
+from app.adapt.lengths import Measured, tell
 from app.adapt.parallel import read_set
-from app.adapt.source import Source, Sources, finished_source
+from app.adapt.source import Source, Sources, finished_source, model_limit
+from app.adapt.tokens import Counted, TokenCounter, estimated
 from app.files.repository import FileRepository
 from app.jobs.schemas import CheckOut
 from app.kit.db import Database
@@ -26,10 +26,7 @@ from app.spec.resolve import Facts, estimate, resolve
 from app.store.layout import Layout
 from app.store.weights import num_parameters, weight_files
 
-CHARACTERS_A_TOKEN = 4
-SPECIAL_TOKENS = 3
 MAX_LENGTH = 512  # of a model that says nothing, or is not on this host
-UNKNOWN = ("[UNK]", "<unk>")  # as WordPiece and SentencePiece models spell it
 
 
 def check_job(
@@ -58,12 +55,13 @@ def check_job(
         spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")
     )
     warnings = list(prepared.warnings)
-    texts = [prepared.task.texts(example) for example in prepared.train]
-    lengths = _lengths(texts, source, warnings)
+    counted = _count(prepared, source, warnings)
+    limit = model_limit(source) or MAX_LENGTH
     facts = Facts(
-        lengths=lengths,
+        lengths=[each.total for each in counted["train"]],
+        longest=[each.longest for each in counted["train"]],
         num_parameters=_parameters(source, warnings),
-        model_max_length=(source.max_positions if source else None) or MAX_LENGTH,
+        model_max_length=limit,
         memory_bytes=psutil.virtual_memory().available,
         device="cpu",
         num_embeddings=_embeddings(source),
@@ -71,6 +69,14 @@ def check_job(
     )
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
+    max_length = int(resolved.optimization.max_length)
+    if spec.optimization.max_length not in {"auto", max_length}:
+        warnings.append(
+            f"optimization.max_length is {spec.optimization.max_length}, and the model reads at most "
+            f"{max_length} tokens: that is what is used"
+        )
+    measured = {name: _measured(each, max_length) for name, each in counted.items()}
+    warnings += tell(prepared.task, prepared.report, measured, max_length)
     return CheckOut(
         spec=resolved.model_dump(mode="json"),
         data=prepared.report,
@@ -88,32 +94,37 @@ def _source(
     return Sources(settings.model_dirs, hub=settings.hub).find_local(spec.model)
 
 
-def _lengths(texts: list[list[str]], source: Source | None, warnings: list[str]) -> list[int]:
+def _count(
+    prepared: Prepared, source: Source | None, warnings: list[str]
+) -> dict[str, list[Counted]]:
+    """Count the tokens of every example of every set."""
     tokenizer = None if source is None else source.folder / "tokenizer.json"
+    counter = None
     if tokenizer is None or not tokenizer.is_file():
         warnings.append("token counts are estimated: the model's tokenizer is not on this host")
-        return [sum(map(len, t)) // CHARACTERS_A_TOKEN + SPECIAL_TOKENS for t in texts]
-    from tokenizers import Tokenizer
+    else:
+        counter = TokenCounter(tokenizer)
+    sets = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    counted: dict[str, list[Counted]] = {}
+    for name, examples in sets.items():
+        if not examples:
+            continue
+        if counter is None:
+            counted[name] = [estimated(prepared.task, example) for example in examples]
+            continue
+        counted[name] = counter.count(prepared.task, examples)
+        warning = counter.warning() if name == "train" else None
+        if warning is not None:
+            warnings.append(f"train: {warning}")
+    return counted
 
-    encoder: Any = Tokenizer.from_file(str(tokenizer))
-    encoder.no_truncation()
-    encoder.no_padding()
-    ids = _token_ids(encoder, texts)
-    known = (encoder.token_to_id(name) for name in UNKNOWN)
-    unknown_id = next((found for found in known if found is not None), None)
-    warning = unknown_tokens(ids, unknown_id)
-    if warning is not None:
-        warnings.append(f"train: {warning}")
-    return [len(each) for each in ids]
 
-
-def _token_ids(encoder: Any, texts: list[list[str]]) -> list[list[int]]:
-    """Return the ids of each example: of a pair as one sequence, of more texts one after the other."""
-    if all(len(group) in {1, 2} for group in texts):
-        batch = [group[0] if len(group) == 1 else tuple(group) for group in texts]
-        return [encoding.ids for encoding in encoder.encode_batch(batch)]
-    flat = iter(encoder.encode_batch([text for group in texts for text in group]))
-    return [[token for _ in group for token in next(flat).ids] for group in texts]
+def _measured(counted: list[Counted], max_length: int) -> Measured:
+    measured = Measured([each.row for each in counted if each.longest > max_length])
+    for each in counted:
+        if each.note is not None:
+            measured.notes[each.note].append(each.row)
+    return measured
 
 
 def _parameters(source: Source | None, warnings: list[str]) -> int:
