@@ -309,25 +309,7 @@ class Task(Plugin, ABC):
         Raises:
             InvalidData: a named column is missing, a role is unknown, or a required one is not found.
         """
-        known = {role.name for role in self.roles}
-        for role, column in given.items():
-            twin = next((other for other in given if other < role and given[other] == column), None)
-            if twin is not None:
-                message = f"data.columns: {column!r} is named both for {twin!r} and for {role!r}"
-                raise InvalidData(message, param=f"data.columns.{role}", code="same_column")
-            if role not in known:
-                message = f"data.columns: {self.name()} has no {role!r}; it reads: {sorted(known)}"
-                raise InvalidData(message, param=f"data.columns.{role}")
-            if column not in found:
-                close = difflib.get_close_matches(column, found, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                message = f"{filename} has no column {column!r}; it has: {list(found)}{hint}"
-                raise InvalidData(
-                    message,
-                    param=f"data.columns.{role}",
-                    code="column_not_found",
-                    details={"file": filename, "column": column, "found": list(found)},
-                )
+        self._check_given(found, given, filename)
         columns = dict(given)
         by_lower = {name.strip().lower(): name for name in reversed(found)}
         for role in self.roles:
@@ -353,3 +335,24 @@ class Task(Plugin, ABC):
                     details={"file": filename, "found": list(found)},
                 )
         return columns
+
+    def _check_given(self, found: Sequence[str], given: Mapping[str, str], filename: str) -> None:
+        known = {role.name for role in self.roles}
+        for role, column in given.items():
+            twin = next((other for other in given if other < role and given[other] == column), None)
+            if twin is not None:
+                message = f"data.columns: {column!r} is named both for {twin!r} and for {role!r}"
+                raise InvalidData(message, param=f"data.columns.{role}", code="same_column")
+            if role not in known:
+                message = f"data.columns: {self.name()} has no {role!r}; it reads: {sorted(known)}"
+                raise InvalidData(message, param=f"data.columns.{role}")
+            if column not in found:
+                close = difflib.get_close_matches(column, found, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                message = f"{filename} has no column {column!r}; it has: {list(found)}{hint}"
+                raise InvalidData(
+                    message,
+                    param=f"data.columns.{role}",
+                    code="column_not_found",
+                    details={"file": filename, "column": column, "found": list(found)},
+                )

@@ -38,14 +38,15 @@ def check_job(
         InvalidData: the data cannot train the task.
         InvalidSpec: the model is not known.
     """
-    paths: dict[str, dict[str | None, tuple[Path, str]]] = {}
     with database.read() as session:
         files = FileRepository(session, tenant_id)
-        for name, sides in spec.data.sets().items():
-            paths[name] = {
+        paths: dict[str, dict[str | None, tuple[Path, str]]] = {
+            name: {
                 role: (layout.file(file_id), files.get(file_id).filename)
                 for role, file_id in sides.items()
             }
+            for name, sides in spec.data.sets().items()
+        }
         source = _source(spec, settings, layout, ModelRepository(session, tenant_id))
     sets: dict[str, Dataset] = {
         name: read_set(sides, f"data.{name}", max_rows=settings.max_rows)
@@ -56,12 +57,11 @@ def check_job(
     )
     warnings = list(prepared.warnings)
     counted = _count(prepared, source, warnings)
-    limit = model_limit(source) or MAX_LENGTH
     facts = Facts(
         lengths=[each.total for each in counted["train"]],
         longest=[each.longest for each in counted["train"]],
         num_parameters=_parameters(source, warnings),
-        model_max_length=limit,
+        model_max_length=model_limit(source) or MAX_LENGTH,
         memory_bytes=psutil.virtual_memory().available,
         device="cpu",
         num_embeddings=_embeddings(source),
@@ -69,14 +69,7 @@ def check_job(
     )
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
-    max_length = int(resolved.optimization.max_length)
-    if spec.optimization.max_length not in {"auto", max_length}:
-        warnings.append(
-            f"optimization.max_length is {spec.optimization.max_length}, and the model reads at most "
-            f"{max_length} tokens: that is what is used"
-        )
-    measured = {name: _measured(each, max_length) for name, each in counted.items()}
-    warnings += tell(prepared.task, prepared.report, measured, max_length)
+    warnings += _told_of_length(spec, prepared, counted, int(resolved.optimization.max_length))
     return CheckOut(
         spec=resolved.model_dump(mode="json"),
         data=prepared.report,
@@ -117,6 +110,21 @@ def _count(
         if warning is not None:
             warnings.append(f"train: {warning}")
     return counted
+
+
+def _told_of_length(
+    spec: FineTune, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
+) -> list[str]:
+    """Return what is to be said of the length that was asked for, and of longer examples."""
+    said: list[str] = []
+    asked = spec.optimization.max_length
+    if asked not in {"auto", max_length}:
+        said.append(
+            f"optimization.max_length is {asked}, and the model reads at most {max_length} tokens: "
+            "that is what is used"
+        )
+    measured = {name: _measured(each, max_length) for name, each in counted.items()}
+    return said + tell(prepared.task, prepared.report, measured, max_length)
 
 
 def _measured(counted: list[Counted], max_length: int) -> Measured:

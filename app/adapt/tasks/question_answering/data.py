@@ -181,16 +181,14 @@ def encode(
     if not examples:
         return []
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
-    questions = [
-        _short(tokenizer, example.inputs["question"], room // QUESTION_SHARE)
-        for example in examples
-    ]
+    limit = room // QUESTION_SHARE
+    questions = [_short(tokenizer, example.inputs["question"], limit) for example in examples]
     batch: Any = tokenizer(
         questions,
         [example.inputs["context"] for example in examples],
         truncation="only_second",
         max_length=max_length,
-        stride=min(stride, room // QUESTION_SHARE // 2),
+        stride=min(stride, limit // 2),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,

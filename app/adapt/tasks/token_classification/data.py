@@ -271,19 +271,19 @@ def encode(
                 row=example.row,
                 example=owner,
                 units=len(own),
-                extra=whole[owner]
-                | {
-                    "offsets": [tuple(offsets[at]) for at in own],
-                    "pieces": own,
-                    "note": None
-                    if example.target is None
-                    else piece_note(
-                        whole[owner]["text"], example.target, [offsets[at] for at in own]
-                    ),
-                },
+                extra=whole[owner] | _part(example, whole[owner]["text"], offsets, own),
             )
         )
     return rows
+
+
+def _part(
+    example: Example, text: str, offsets: Sequence[Offsets], own: Sequence[int]
+) -> dict[str, Any]:
+    """Return what a window knows of what it answers for."""
+    places = [(offsets[at][0], offsets[at][1]) for at in own]
+    note = None if example.target is None else piece_note(text, example.target, places)
+    return {"offsets": places, "pieces": own, "note": note}
 
 
 def _windows(
