@@ -15,6 +15,11 @@ def unknown_tokens(texts: Iterable[Sequence[int]], unknown_id: int | None) -> st
     for ids in texts:
         total += len(ids)
         unknown += ids.count(unknown_id)
+    return unknown_share(total, unknown)
+
+
+def unknown_share(total: int, unknown: int) -> str | None:
+    """Return the warning for so many unknown tokens among so many, None when they are few."""
     if not total or unknown / total < MUCH:
         return None
     return (

@@ -5,20 +5,23 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from app.adapt.lines import check_container
-from app.adapt.plugins import READERS, TASKS
+from app.adapt.plugins import READERS
 from app.adapt.reader import Problems, Reader, Row
+from app.adapt.recognition import tasks_for
 from app.adapt.task import Example, Task
 from app.errors import InvalidData
+from app.kit.counting import all_of, counted, in_rows, listed
 
 VALIDATION_SHARE = 0.1
 MIN_VALIDATION = 50
 MAX_VALIDATION = 2_000
+LONGEST_NAME = 40  # of a column; what is longer is a row where a header should be
 
 
 class SplitRule(Protocol):
@@ -134,28 +137,54 @@ def resolve_columns(
     try:
         return task.resolve_columns(found, given, filename)
     except InvalidData as error:
-        others = [name for name in tasks_for(found) if name != task.name()]
-        if error.error_code != "column_not_found" or given or not others:
+        if error.error_code != "column_not_found" or given:
             raise
-        message = f"{error.message}; it looks like data for {' or '.join(others)}"
-        raise InvalidData(
-            message, param=error.param, code=error.error_code,
-            details={**error.details, "looks_like": others},
-        ) from None  # fmt: skip
+        others = tasks_for(found)
+        if others and task.name() not in others:
+            raise _looking_like(error, others) from None
+        if not others and any(map(_is_value, found)):
+            message = f"{error.message}; is the first line a header? It must name the columns"
+            raise InvalidData(
+                message, param=error.param, code=error.error_code, details=error.details
+            ) from None
+        raise
 
 
-def tasks_for(found: Sequence[str]) -> list[str]:
-    """Return the tasks whose columns are all there; fill-mask, which takes any text, only by itself."""
-    fitting: list[str] = []
-    for plugin in TASKS:
-        task = plugin.model_validate({"kind": plugin.name()})
-        try:
-            task.resolve_columns(found, {}, "")
-        except InvalidData:
-            continue
-        fitting.append(plugin.name())
-    special = [name for name in fitting if name != "fill-mask"]
-    return special or fitting
+def _is_value(column: str) -> bool:
+    """Say whether a column's name looks like a row's value: a number, or a sentence."""
+    is_number = column.replace(".", "", 1).isdigit()
+    return is_number or len(column) > LONGEST_NAME or column.endswith(tuple(".!?。！？"))
+
+
+def _cannot_split(count: int, texts: int, strata: Sequence[Sequence[Any]]) -> InvalidData:
+    """Say why nothing can be held out of `count` examples with so many different texts."""
+    if count == 1:
+        why = "there is only one training row"
+    elif texts == 1:
+        why = f"all {count} training rows have the same text"
+    elif len(strata) > 1 and all(len(groups) == 1 for groups in strata):
+        why = f"each of the {len(strata)} labels has one text only, and each is needed for training"
+    else:
+        why = "the training rows are too few or too alike"
+    message = f"{why}: none can be held out; add rows, or name data.validation"
+    return InvalidData(message, param="data.split", code="cannot_split")
+
+
+def _looking_like(error: InvalidData, others: list[str]) -> InvalidData:
+    return InvalidData(
+        f"{error.message}; it looks like data for {all_of(others, 'or')}",
+        param=error.param,
+        code=error.error_code,
+        details={**error.details, "looks_like": others},
+    )
+
+
+def name_columns(problems: Problems, columns: Mapping[str, str]) -> None:
+    """Name columns as the file does where problems name the roles that a task knows."""
+    problems.first = [
+        replace(problem, column=columns.get(problem.column or "", problem.column))
+        for problem in problems.first
+    ]
 
 
 def prepare(
@@ -166,24 +195,14 @@ def prepare(
     Raises:
         InvalidData: wrong columns, unusable rows (unless they are to be skipped), or too few of them.
     """
-    columns = resolve_columns(task, train.columns, data.columns, train.filename)
-    skip = data.on_bad_rows == "skip"
-    warnings: list[str] = []
-    examples = _parse(task, train, columns, "data.train", skip=skip, warnings=warnings)
+    reading = _Reading(data)
+    examples = reading.parse(task, train, "train")
     task = task.fit(examples, train.filename)
-    examples = _check(task, train, examples, "data.train", skip=skip, warnings=warnings)
-    if not examples:
-        raise _no_usable_rows(train.filename, "data.train")
+    examples = reading.check(task, examples, "train")
     sets: dict[str, list[Example]] = {}
     for name, dataset in (("validation", validation), ("test", test)):
-        if dataset is None:
-            continue
-        where = f"data.{name}"
-        found = resolve_columns(task, dataset.columns, data.columns, dataset.filename)
-        parsed = _parse(task, dataset, found, where, skip=skip, warnings=warnings)
-        sets[name] = _check(task, dataset, parsed, where, skip=skip, warnings=warnings)
-        if not sets[name]:
-            raise _no_usable_rows(dataset.filename, where)
+        if dataset is not None:
+            sets[name] = reading.check(task, reading.parse(task, dataset, name), name)
     kept = examples
     if "validation" not in sets:
         kept, sets["validation"] = split_examples(
@@ -191,7 +210,11 @@ def prepare(
         )
     sets = {"train": kept, **sets}
     rows = {"train": train, "validation": validation, "test": test}
+    columns, warnings = reading.columns["train"], reading.warnings
     report = _report(task, sets, rows, columns, warnings)
+    for name, problems in reading.problems.items():
+        if problems:
+            report[name]["problems"] = problems.to_dict()
     return Prepared(task, kept, sets["validation"], sets.get("test", []), columns, report, warnings)
 
 
@@ -234,47 +257,72 @@ def split_examples(
             left -= leaving
             debt -= len(group)
     if not held:
-        message = "the training rows are too few or too alike to hold any out; name data.validation"
-        raise InvalidData(message, param="data.split", code="cannot_split")
+        raise _cannot_split(len(examples), len(groups), [list(g) for g in strata.values()])
     kept = [example for index, example in enumerate(examples) if index not in held]
     return kept, [examples[index] for index in sorted(held)]
 
 
-def _no_usable_rows(filename: str, param: str) -> InvalidData:
-    message = f"{filename} has no usable row"
-    details = {"file": filename}
+class _Reading:
+    """The way from rows to the examples that can be used, and what was wrong with the others."""
+
+    def __init__(self, data: DataRules) -> None:
+        self.data = data
+        self.columns: dict[str, dict[str, str]] = {}
+        self.problems: dict[str, Problems] = {}  # of each set, once there are any
+        self.warnings: list[str] = []
+
+    def parse(self, task: Task, dataset: Dataset, name: str) -> list[Example]:
+        """Read the rows of a set."""
+        columns = resolve_columns(task, dataset.columns, self.data.columns, dataset.filename)
+        self.columns[name] = columns
+        # Problems of the file and of its rows together: the first one by row is what people fix first.
+        problems = Problems(dataset.filename, first=list(dataset.problems.first),
+                            counts=dataset.problems.counts.copy())  # fmt: skip
+        examples = task.parse(dataset.rows, columns, problems)
+        problems.first.sort(key=lambda problem: problem.row or 0)
+        if not examples and not self.data.columns:
+            others = tasks_for(dataset.columns, dataset.rows, at_least=len({*columns.values()}))
+            if others and task.name() not in others:
+                raise _looking_like(problems.error(param=f"data.{name}"), others)
+        return self._settle(problems, examples, name)
+
+    def check(self, task: Task, examples: list[Example], name: str) -> list[Example]:
+        """Keep what the fitted task can use."""
+        filename = self.problems[name].filename
+        problems = Problems(filename)
+        kept = task.check(examples, problems)
+        name_columns(problems, self.columns[name])
+        return self._settle(problems, kept, name)
+
+    def _settle(self, problems: Problems, kept: list[Example], name: str) -> list[Example]:
+        if self.data.on_bad_rows == "fail":
+            problems.raise_if_any(param=f"data.{name}")
+        found = self.problems.setdefault(name, Problems(problems.filename))
+        found.merge(problems)
+        if not kept:
+            raise _no_usable_rows(found, f"data.{name}")
+        if problems:
+            count = counted(len(problems), "row is", "rows are")
+            self.warnings.append(f"{problems.filename}: {count} skipped: {_by_code(problems)}")
+        return kept
+
+
+def _no_usable_rows(problems: Problems, param: str) -> InvalidData:
+    message = f"{problems.filename} has no usable row"
+    details: dict[str, Any] = {"file": problems.filename}
+    if problems:
+        message += f": {_by_code(problems)}; {in_rows([problems.first[0].row])}: "
+        message += problems.first[0].message
+        details["problems"] = problems.to_dict()
     return InvalidData(message, param=param, code="no_usable_rows", details=details)
 
 
-def _parse(
-    task: Task, dataset: Dataset, columns: dict[str, str], param: str, *, skip: bool,
-    warnings: list[str],
-) -> list[Example]:  # fmt: skip
-    # Problems of the file and of its rows together: the first one by row is what people fix first.
-    problems = Problems(dataset.filename, first=list(dataset.problems.first),
-                        counts=dataset.problems.counts.copy())  # fmt: skip
-    examples = task.parse(dataset.rows, columns, problems)
-    problems.first.sort(key=lambda problem: problem.row or 0)
-    _settle(problems, param, skip=skip, warnings=warnings)
-    return examples
-
-
-def _check(
-    task: Task, dataset: Dataset, examples: list[Example], param: str, *, skip: bool,
-    warnings: list[str],
-) -> list[Example]:  # fmt: skip
-    problems = Problems(dataset.filename)
-    kept = task.check(examples, problems)
-    _settle(problems, param, skip=skip, warnings=warnings)
-    return kept
-
-
-def _settle(problems: Problems, param: str, *, skip: bool, warnings: list[str]) -> None:
-    if not skip:
-        problems.raise_if_any(param=param)
-    elif len(problems):
-        listed = ", ".join(f"{count} {code}" for code, count in problems.counts.items())
-        warnings.append(f"{problems.filename}: {len(problems)} rows are skipped ({listed})")
+def _by_code(problems: Problems) -> str:
+    """Return each code with its count and rows."""
+    return ", ".join(
+        f"{count} {code} ({in_rows([p.row for p in problems.first if p.code == code])})"
+        for code, count in problems.counts.items()
+    )
 
 
 def _report(
@@ -288,16 +336,27 @@ def _report(
         if name == "train" and files["validation"] is None:
             rows -= len(sets["validation"])
         described = task.report(rows, examples)
-        report[name] = asdict(described)
-        if name == "train":  # advice is about what is learned from; the report has the others' too
-            warnings += [f"{name}: {text}" for text in described.warnings]
+        said = [*described.repairs, *described.warnings]
+        report[name] = {
+            name: value for name, value in asdict(described).items() if name != "repairs"
+        }
+        report[name]["warnings"] = said
+        # Advice is about what is learned from; the report has the others' too.
+        warnings += [f"{name}: {text}" for text in (said if name == "train" else described.repairs)]
+    untaught = task.untaught(sets["train"])
+    if untaught:
+        count = counted(len(untaught), "label has", "labels have")
+        warnings.append(
+            f"train: {count} no training row, and will not be learned: {listed(untaught)}"
+        )
     train = {_inputs(example) for example in sets["train"]}
     for name in ("validation", "test"):
-        leaked = sum(_inputs(example) in train for example in sets.get(name, []))
+        leaked = [example.row for example in sets.get(name, []) if _inputs(example) in train]
         if name in report:
-            report[name]["also_in_train"] = leaked
+            report[name]["also_in_train"] = len(leaked)
         if leaked:
-            warnings.append(f"{name}: {leaked} rows have the same text as a training row")
+            count = counted(len(leaked), "row has", "rows have")
+            warnings.append(f"{name}: {count} the same text as a training row ({in_rows(leaked)})")
     return report
 
 

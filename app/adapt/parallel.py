@@ -48,8 +48,7 @@ def join(datasets: Mapping[str, Dataset], param: str) -> Dataset:
     filename = " + ".join(dataset.filename for dataset in datasets.values())
     problems = Problems(filename)
     for dataset in datasets.values():
-        for problem in dataset.problems.first:
-            problems.add(problem)
+        problems.merge(dataset.problems)
     rows: list[Row] = []
     for number in sorted(set().union(*sides.values())):
         missing = [role for role, lines in sides.items() if number not in lines]

@@ -73,15 +73,23 @@ class Problems:
             "first": [problem.to_dict() for problem in self.first],
         }
 
+    def merge(self, other: Problems) -> None:
+        """Note every problem of another."""
+        self.counts += other.counts
+        self.first += other.first[: self.keep - len(self.first)]
+
     def raise_if_any(self, *, param: str = "file") -> None:
         """Raise `InvalidData` that shows the first problem and counts the rest."""
-        if not self.counts:
-            return
+        if self.counts:
+            raise self.error(param=param)
+
+    def error(self, *, param: str = "file") -> InvalidData:
+        """Return the error that shows the first problem, of which there is one, and counts the rest."""
         first = self.first[0]
         where = f"{self.filename}" + (f", row {first.row}" if first.row is not None else "")
         where += f", column {first.column!r}" if first.column else ""
         details = {"file": self.filename, **first.to_dict(), "problems": self.to_dict()}
-        raise InvalidData(
+        return InvalidData(
             f"{where}: {first.message}{and_more(len(self))}",
             param=param,
             code=first.code,

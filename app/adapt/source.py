@@ -20,6 +20,7 @@ from app.store.weights import check_model_folder, weight_files
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 LOCAL_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
 SHELL = "shell"  # of a checkpoint's folder: the model's config and tokenizer
+NO_LIMIT = 10**9
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -180,6 +181,19 @@ def _from_package(package: Package, folder: Path) -> Source:
 def _from_folder(model_id: str, folder: Path) -> Source:
     config = check_model_folder(folder, model_id)
     return Source(model_id, "local", folder, config, sha256=_weights_digest(folder, model_id))
+
+
+def model_limit(source: Source | None) -> int | None:
+    """Return how many tokens a model reads: its positions, or its tokenizer's word; None: nobody says."""
+    if source is None:
+        return None
+    limits = [source.max_positions] if source.max_positions else []
+    path = source.folder / "tokenizer_config.json"
+    if path.is_file():
+        said = json.loads(path.read_bytes()).get("model_max_length")
+        # Tokenizers that know no limit say 10**30.
+        limits += [int(said)] if isinstance(said, int | float) and 0 < said < NO_LIMIT else []
+    return min(limits, default=None)
 
 
 def finished_source(model_id: str, folder: Path) -> Source:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.reader import Problems, Row
 from app.errors import InvalidData
+from app.kit.counting import all_of
 from app.kit.registry import Plugin
 from app.kit.schema import Frozen
 
@@ -54,12 +55,17 @@ class Example:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What the data looks like to the task: counts, balance, lengths, and warnings for people."""
+    """What the data looks like to the task: counts, balance, lengths, and warnings for people.
+
+    `warnings` are advice, given for what is learned from; `repairs` say which rows were read otherwise
+    than they stand there, and are told of every set.
+    """
 
     rows: int
     usable: int
     warnings: list[str] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
+    repairs: list[str] = field(default_factory=list)
 
 
 class Network(Protocol):
@@ -158,6 +164,7 @@ class Task(Plugin, ABC):
     pipeline: ClassVar[str | None] = (
         None  # the pipeline of transformers that a finished folder works with
     )
+    minds_pieces: ClassVar[bool] = False  # `piece_note` has something to say
 
     # Data; free of torch.
     @abstractmethod
@@ -176,7 +183,10 @@ class Task(Plugin, ABC):
 
     @abstractmethod
     def check(self, examples: Sequence[Example], problems: Problems) -> list[Example]:
-        """Return the examples that fit the fitted config; the others (unseen labels) are problems."""
+        """Return the examples that fit the fitted config; the others (unseen labels) are problems.
+
+        A problem's column may be given as the name of its role.
+        """
 
     @abstractmethod
     def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
@@ -193,8 +203,33 @@ class Task(Plugin, ABC):
         """Tokenize the examples, cut to `max_length` tokens."""
 
     def texts(self, example: Example) -> list[str]:
-        """Return the texts of an example, for counting what they come to in tokens."""
+        """Return the texts of an example."""
         return [str(value) for value in example.inputs.values()]
+
+    def sequences(self, example: Example) -> list[list[str]]:
+        """Return what the model reads of an example, for counting tokens before there is a tokenizer.
+
+        One list for each sequence that `max_length` limits, with the texts that are joined in it.
+        """
+        return [self.texts(example)]
+
+    def when_too_long(self) -> str:
+        """Say what becomes of an example that is longer than `max_length`: "it is cut", without "it"."""
+        return "is cut"
+
+    def piece_note(self, example: Example, pieces: Sequence[tuple[int, int]]) -> str | None:
+        """Say what an example loses by how its text is cut into pieces, as "have ..."; None: nothing.
+
+        `pieces` are where the tokens of its one text begin and end, in characters. Only tasks that set
+        `minds_pieces` are asked; their `encode` puts the same into `extra["note"]`.
+        """
+        del example, pieces
+        return None
+
+    def untaught(self, examples: Sequence[Example]) -> list[str]:
+        """Return the labels that the fitted task knows and none of these examples has."""
+        del examples
+        return []
 
     def class_counts(self, examples: Sequence[Example]) -> list[int]:
         """Return how often each class is the target, in the logits' order; empty where none is."""
@@ -286,8 +321,40 @@ class Task(Plugin, ABC):
         Raises:
             InvalidData: a named column is missing, a role is unknown, or a required one is not found.
         """
+        self._check_given(found, given, filename)
+        columns = dict(given)
+        by_lower = {name.strip().lower(): name for name in reversed(found)}
+        for role in self.roles:
+            if role.name in columns:
+                continue
+            taken = set(columns.values())
+            match = next(
+                (by_lower[a] for a in (role.name, *role.aliases)
+                 if a in by_lower and by_lower[a] not in taken), None)  # fmt: skip
+            if match is not None:
+                columns[role.name] = match
+            elif role.required:
+                needed = all_of([repr(other.name) for other in self.roles if other.required])
+                message = (
+                    f"{filename} has no column for {role.name!r}; {self.name()} needs {needed}, "
+                    f"the file has: {list(found)}; "
+                    f'name one with data.columns: {{"{role.name}": "..."}}'
+                )
+                raise InvalidData(
+                    message,
+                    param=f"data.columns.{role.name}",
+                    code="column_not_found",
+                    details={"file": filename, "found": list(found)},
+                )
+        return columns
+
+    def _check_given(self, found: Sequence[str], given: Mapping[str, str], filename: str) -> None:
         known = {role.name for role in self.roles}
         for role, column in given.items():
+            twin = next((other for other in given if other < role and given[other] == column), None)
+            if twin is not None:
+                message = f"data.columns: {column!r} is named both for {twin!r} and for {role!r}"
+                raise InvalidData(message, param=f"data.columns.{role}", code="same_column")
             if role not in known:
                 message = f"data.columns: {self.name()} has no {role!r}; it reads: {sorted(known)}"
                 raise InvalidData(message, param=f"data.columns.{role}")
@@ -301,26 +368,3 @@ class Task(Plugin, ABC):
                     code="column_not_found",
                     details={"file": filename, "column": column, "found": list(found)},
                 )
-        columns = dict(given)
-        by_lower = {name.strip().lower(): name for name in reversed(found)}
-        for role in self.roles:
-            if role.name in columns:
-                continue
-            taken = set(columns.values())
-            match = next(
-                (by_lower[a] for a in (role.name, *role.aliases)
-                 if a in by_lower and by_lower[a] not in taken), None)  # fmt: skip
-            if match is not None:
-                columns[role.name] = match
-            elif role.required:
-                message = (
-                    f"{filename} has no column for {role.name!r}; it has: {list(found)}; "
-                    f'name one with data.columns: {{"{role.name}": "..."}}'
-                )
-                raise InvalidData(
-                    message,
-                    param=f"data.columns.{role.name}",
-                    code="column_not_found",
-                    details={"file": filename, "found": list(found)},
-                )
-        return columns

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from pydantic import Field
 
 from app.adapt.generation import GenerationParameters
+from app.adapt.lengths import was_cut
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import Architecture, DataReport, Example, Parameters, Task
 from app.errors import InvalidData, InvalidRequest
+from app.kit.counting import counted, in_rows, plural
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROWS_DURING = 128  # answered in each evaluation of a run: the same ones, so that steps compare
 ROWS_FINAL = 2_000
-SHOWN = 10
+MANY, FEW_KINDS = 10, 5  # so many targets that are so few different ones are labels
 
 
 class TextToText(Task, ABC):
@@ -59,12 +61,15 @@ class TextToText(Task, ABC):
         examples: list[Example] = []
         for row in rows:
             given = self.sides(row, columns)
-            text, references = _joined(given[0]), _references(given[1])
-            if text is None or not text.strip():
-                problems.add(_missing(row, columns[source], source, given[0]))
-            elif not references:
-                problems.add(_missing(row, columns[target], target, given[1]))
+            faults = [
+                Problem(*fault, row.number, columns[role])
+                for role, value in zip((source, target), given, strict=True)
+                if (fault := _fault(role, value)) is not None
+            ]
+            if faults:
+                problems.add(faults[0])
             else:
+                text, references = _joined(given[0]), _references(given[1])
                 examples.append(Example(row.number, {source: text}, references))
         return examples
 
@@ -74,11 +79,23 @@ class TextToText(Task, ABC):
         return row.values.get(columns[source]), row.values.get(columns[target])
 
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
-        """Refuse data without one usable row."""
-        if not examples:
-            message = f"{filename} has no usable row"
-            raise InvalidData(message, param="data.train", code="no_usable_rows",
+        """Refuse data that has nothing to learn.
+
+        Raises:
+            InvalidData: no usable row, one target for all, or targets that are their sources.
+        """
+        source, target = self.roles_of_sides
+
+        def refuse(code: str, message: str) -> None:
+            raise InvalidData(f"{filename} {message}", param="data.train", code=code,
                               details={"file": filename})  # fmt: skip
+
+        if not examples:
+            refuse("no_usable_rows", "has no usable row")
+        if all(example.inputs[source] == example.target[0] for example in examples):
+            refuse("copies", f"has a {target} that is the {source} unchanged in every row")
+        if len(examples) > 1 and len({example.target for example in examples}) == 1:
+            refuse("one_target", f"has the same {target} in every row: there is nothing to learn")
         return self
 
     def check(self, examples: Sequence[Example], problems: Problems) -> list[Example]:
@@ -88,19 +105,28 @@ class TextToText(Task, ABC):
 
     def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
         """Count lengths, and say what is copied, odd or doubled."""
-        source, _ = self.roles_of_sides
+        source, target = self.roles_of_sides
         texts = [example.inputs[source] for example in examples]
         targets = [example.target[0] for example in examples]
         warnings: list[str] = []
         copied = [e.row for e, text in zip(examples, texts, strict=True) if text == e.target[0]]
         doubled = len(texts) - len(set(zip(texts, targets, strict=True)))
         if copied:
-            listed = ", ".join(map(str, copied[:SHOWN])) + (", ..." if len(copied) > SHOWN else "")
-            warnings.append(f"{len(copied)} targets are their sources unchanged (rows {listed})")
+            count = counted(
+                len(copied),
+                f"{target} is its {source}",
+                f"{plural(target)} are their {plural(source)}",
+            )
+            warnings.append(f"{count} unchanged ({in_rows(copied)})")
         if doubled:
-            warnings.append(f"{doubled} rows repeat another one word for word")
-        if rows > len(examples):
-            warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
+            count = counted(doubled, "row repeats", "rows repeat")
+            warnings.append(f"{count} another one word for word")
+        kinds = len(set(targets))
+        if len(targets) >= MANY and kinds <= FEW_KINDS:
+            warnings.append(
+                f"the {len(targets)} {plural(target)} are only {kinds} different ones: "
+                "text-classification learns such data better"
+            )
         statistics: dict[str, Any] = {
             "source_characters": _spread(texts),
             "target_characters": _spread(targets),
@@ -117,6 +143,10 @@ class TextToText(Task, ABC):
         """Return the source with its prefix, and the target that is learned."""
         source, _ = self.roles_of_sides
         return [self.source_prefix + example.inputs[source], *(example.target or ())[:1]]
+
+    def sequences(self, example: Example) -> list[list[str]]:
+        """Return source and target: each is read by itself."""
+        return [[text] for text in self.texts(example)]
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
@@ -135,6 +165,9 @@ class TextToText(Task, ABC):
         for index, example in enumerate(examples):
             ids = inputs["input_ids"][index]
             target = None if targets is None else targets["input_ids"][index]
+            is_cut = was_cut(inputs, index, max_length) or (
+                targets is not None and was_cut(targets, index, max_length)
+            )
             rows.append(
                 Encoded(
                     input_ids=ids,
@@ -143,7 +176,7 @@ class TextToText(Task, ABC):
                     example=index,
                     others=() if target is None else (target,),
                     units=1 if target is None else len(target),
-                    extra={"references": example.target, "truncated": len(ids) >= max_length},
+                    extra={"references": example.target, "truncated": is_cut},
                 )
             )
         return rows
@@ -199,23 +232,24 @@ def set_languages(tokenizer: Any, languages: tuple[str | None, str | None]) -> N
             setattr(tokenizer, attribute, code)
 
 
-def _joined(value: Any) -> str | None:
-    if isinstance(value, list):
-        parts = cast("list[Any]", value)
-        return " ".join(parts) if all(isinstance(part, str) for part in parts) else None
-    return value if isinstance(value, str) else None
+def _fault(role: str, value: Any) -> tuple[str, str] | None:
+    """Say what is wrong with a side: a text, or a list of texts, none of them empty."""
+    parts = cast("list[Any]", value) if isinstance(value, list) else [value]
+    for number, part in enumerate(parts, 1):
+        which = f"text {number} of the {role}" if isinstance(value, list) else f"the {role}"
+        if part is not None and not isinstance(part, str):
+            return "wrong_type", f"{which} must be a text, not {type(part).__name__}"
+        if part is None or not part.strip():
+            return "empty_text", f"{which} is empty"
+    return None if parts else ("empty_text", f"the {role} is empty")
+
+
+def _joined(value: Any) -> str:
+    return " ".join(cast("list[str]", value)) if isinstance(value, list) else value
 
 
 def _references(value: Any) -> tuple[str, ...]:
-    given = cast("list[Any]", value) if isinstance(value, list) else [value]
-    return tuple(text for text in given if isinstance(text, str) and text.strip())
-
-
-def _missing(row: Row, column: str, role: str, value: Any) -> Problem:
-    is_empty = value is None or value in ("", []) or isinstance(value, str | list)
-    code = "empty_text" if is_empty else "wrong_type"
-    message = f"the {role} is empty" if is_empty else f"the {role} must be a text"
-    return Problem(code, message, row.number, column)
+    return tuple(cast("list[str]", value)) if isinstance(value, list) else (value,)
 
 
 def _spread(texts: Sequence[str]) -> dict[str, int]:

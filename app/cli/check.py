@@ -60,6 +60,7 @@ def check_file(path: Path, task: str, columns: list[str], sets: list[str]) -> di
         Failure: no such file, format or task.
         InvalidData: the data cannot be used; the first problems by row are in its details.
     """
+    from app.adapt.dataset import name_columns, resolve_columns
     from app.adapt.plugins import TASKS
     from app.adapt.reader import Problems
     from app.cli import spec
@@ -73,11 +74,12 @@ def check_file(path: Path, task: str, columns: list[str], sets: list[str]) -> di
     problems = Problems(path.name)
     rows = list(_reader_for(path).read(path, problems))
     found = list(dict.fromkeys(name for row in rows[:1000] for name in row.values))
-    mapping = config.resolve_columns(found, spec.columns(columns), path.name)
+    mapping = resolve_columns(config, found, spec.columns(columns), path.name)
     examples = config.parse(rows, mapping, problems)
     problems.raise_if_any()
     fitted = config.fit(examples, path.name)
     usable = fitted.check(examples, problems)
+    name_columns(problems, mapping)
     problems.raise_if_any()
     report = fitted.report(len(rows), usable)
     return {
@@ -86,7 +88,7 @@ def check_file(path: Path, task: str, columns: list[str], sets: list[str]) -> di
         "columns": mapping,
         "rows": report.rows,
         "usable": report.usable,
-        "warnings": report.warnings,
+        "warnings": [*report.repairs, *report.warnings],
         "statistics": report.statistics,
     }
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
-from app.adapt.coverage import unknown_tokens
-from app.adapt.dataset import Dataset, prepare
+from app.adapt.dataset import Dataset, Prepared, prepare
+from app.adapt.lengths import Measured, tell
 from app.adapt.parallel import read_set
-from app.adapt.source import Source, Sources, checkpoint_source, finished_source
+from app.adapt.source import Source, Sources, checkpoint_source, finished_source, model_limit
+from app.adapt.tokens import Counted, TokenCounter, estimated
 from app.files.repository import FileRepository
 from app.jobs.repository import JobRepository
 from app.jobs.schemas import CheckOut
@@ -32,10 +33,7 @@ from app.store.weights import num_parameters, weight_files
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-CHARACTERS_A_TOKEN = 4
-SPECIAL_TOKENS = 3
 MAX_LENGTH = 512  # of a model that says nothing, or is not on this host
-UNKNOWN = ("[UNK]", "<unk>")  # as WordPiece and SentencePiece models spell it
 
 
 def check_job(
@@ -47,14 +45,15 @@ def check_job(
         InvalidData: the data cannot train the task.
         InvalidSpec: the model is not known.
     """
-    paths: dict[str, dict[str | None, tuple[Path, str]]] = {}
     with database.read() as session:
         files = FileRepository(session, tenant_id)
-        for name, sides in spec.data.sets().items():
-            paths[name] = {
+        paths: dict[str, dict[str | None, tuple[Path, str]]] = {
+            name: {
                 role: (layout.file(file_id), files.get(file_id).filename)
                 for role, file_id in sides.items()
             }
+            for name, sides in spec.data.sets().items()
+        }
         source = _source(spec, settings, layout, session, tenant_id)
     sets: dict[str, Dataset] = {
         name: read_set(sides, f"data.{name}", max_rows=settings.max_rows)
@@ -64,12 +63,12 @@ def check_job(
         spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")
     )
     warnings = list(prepared.warnings)
-    texts = [prepared.task.texts(example) for example in prepared.train]
-    lengths = _lengths(texts, source, warnings)
+    counted = _count(prepared, source, warnings)
     facts = Facts(
-        lengths=lengths,
+        lengths=[each.total for each in counted["train"]],
+        longest=[each.longest for each in counted["train"]],
         num_parameters=_parameters(source, warnings),
-        model_max_length=(source.max_positions if source else None) or MAX_LENGTH,
+        model_max_length=model_limit(source) or MAX_LENGTH,
         memory_bytes=psutil.virtual_memory().available,
         device="cpu",
         num_embeddings=_embeddings(source),
@@ -77,6 +76,7 @@ def check_job(
     )
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
+    warnings += _told_of_length(spec, prepared, counted, int(resolved.optimization.max_length))
     return CheckOut(
         spec=resolved.model_dump(mode="json"),
         data=prepared.report,
@@ -105,32 +105,52 @@ def _source(
     return Sources(settings.model_dirs, hub=settings.hub).find_local(model_id)
 
 
-def _lengths(texts: list[list[str]], source: Source | None, warnings: list[str]) -> list[int]:
+def _count(
+    prepared: Prepared, source: Source | None, warnings: list[str]
+) -> dict[str, list[Counted]]:
+    """Count the tokens of every example of every set."""
     tokenizer = None if source is None else source.folder / "tokenizer.json"
+    counter = None
     if tokenizer is None or not tokenizer.is_file():
         warnings.append("token counts are estimated: the model's tokenizer is not on this host")
-        return [sum(map(len, t)) // CHARACTERS_A_TOKEN + SPECIAL_TOKENS for t in texts]
-    from tokenizers import Tokenizer
+    else:
+        counter = TokenCounter(tokenizer)
+    sets = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    counted: dict[str, list[Counted]] = {}
+    for name, examples in sets.items():
+        if not examples:
+            continue
+        if counter is None:
+            counted[name] = [estimated(prepared.task, example) for example in examples]
+            continue
+        counted[name] = counter.count(prepared.task, examples)
+        warning = counter.warning() if name == "train" else None
+        if warning is not None:
+            warnings.append(f"train: {warning}")
+    return counted
 
-    encoder: Any = Tokenizer.from_file(str(tokenizer))
-    encoder.no_truncation()
-    encoder.no_padding()
-    ids = _token_ids(encoder, texts)
-    known = (encoder.token_to_id(name) for name in UNKNOWN)
-    unknown_id = next((found for found in known if found is not None), None)
-    warning = unknown_tokens(ids, unknown_id)
-    if warning is not None:
-        warnings.append(f"train: {warning}")
-    return [len(each) for each in ids]
+
+def _told_of_length(
+    spec: FineTune, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
+) -> list[str]:
+    """Return what is to be said of the length that was asked for, and of longer examples."""
+    said: list[str] = []
+    asked = spec.optimization.max_length
+    if asked not in {"auto", max_length}:
+        said.append(
+            f"optimization.max_length is {asked}, and the model reads at most {max_length} tokens: "
+            "that is what is used"
+        )
+    measured = {name: _measured(each, max_length) for name, each in counted.items()}
+    return said + tell(prepared.task, prepared.report, measured, max_length)
 
 
-def _token_ids(encoder: Any, texts: list[list[str]]) -> list[list[int]]:
-    """Return the ids of each example: of a pair as one sequence, of more texts one after the other."""
-    if all(len(group) in {1, 2} for group in texts):
-        batch = [group[0] if len(group) == 1 else tuple(group) for group in texts]
-        return [encoding.ids for encoding in encoder.encode_batch(batch)]
-    flat = iter(encoder.encode_batch([text for group in texts for text in group]))
-    return [[token for _ in group for token in next(flat).ids] for group in texts]
+def _measured(counted: list[Counted], max_length: int) -> Measured:
+    measured = Measured([each.row for each in counted if each.longest > max_length])
+    for each in counted:
+        if each.note is not None:
+            measured.notes[each.note].append(each.row)
+    return measured
 
 
 def _parameters(source: Source | None, warnings: list[str]) -> int:

@@ -167,7 +167,7 @@ def _epochs(count: int, batch_size: int) -> int:
     return max(EPOCHS, min(MAX_FEW_EPOCHS, math.ceil(FEW_STEPS / steps_an_epoch)))
 
 
-def _batch_size(spec: FineTune, facts: Facts, length: int) -> int:
+def _batch_size(spec: Training, facts: Facts, length: int) -> int:
     """Small sets need many steps; a loss that compares rows needs many rows, as far as memory goes."""
     usual = 16 if len(facts.lengths) < FEW_ROWS else 32
     losses = spec.losses or [LOSSES[given["kind"]] for given in spec.task.default_losses()]

@@ -42,14 +42,19 @@ def test_lists_of_answers(given):
 
 @pytest.mark.parametrize(
     "given",
-    [{"answer": "it", "answer_start": 10}, {"answers": {"text": "it", "answer_start": 10}}],
+    [
+        {"answer": "it", "answer_start": 10},
+        {"answer": "it", "answer_start": "10"},  # as CSV has it
+        {"answer": "it", "answer_start": 10.0},  # as a table with gaps has it
+        {"answers": {"text": "it", "answer_start": 10}},
+    ],
 )
 def test_one_answer(given):
     (example,), _ = parse(**given)
     assert example.target == Answers(("it",), (10,))
 
 
-@pytest.mark.parametrize("given", [None, "", [], {"text": [], "answer_start": []}])
+@pytest.mark.parametrize("given", [None, "", "  ", [], {"text": [], "answer_start": []}])
 def test_no_answer(given):
     (example,), _ = parse(answers=given)
     assert example.target == Answers((), ())
@@ -60,9 +65,9 @@ def test_what_is_put_right_is_said():
     assert moved.target == Answers(("Ada",), (18,), "moved")
     (first,), _ = parse(answer="Ada")
     assert first.target == Answers(("Ada",), (0,), "ambiguous")
-    warnings = TASK.report(2, [moved, first]).warnings
-    assert any("nearest place" in w and "rows 4" in w for w in warnings)
-    assert any("the first is taken" in w for w in warnings)
+    repairs = TASK.report(2, [moved, first]).repairs
+    assert any("nearest place" in text and "row 4" in text for text in repairs)
+    assert any("the first is taken" in text for text in repairs)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,9 @@ def test_what_is_put_right_is_said():
         ({"answer": "Grace"}, "answer_not_found"),
         ({"answers": 3}, "wrong_type"),
         ({"answers": {"text": [3], "answer_start": [0]}}, "wrong_type"),
-        ({"answers": {"text": ["Ada"], "answer_start": ["0"]}}, "wrong_type"),
+        ({"answers": {"text": ["Ada"], "answer_start": ["x"]}}, "wrong_type"),
+        ({"answers": {"text": ["Ada"], "answer_start": [0.5]}}, "wrong_type"),
+        ({"answers": {"text": ["Ada", "it"], "answer_start": [0]}}, "wrong_type"),
         ({"answers": "Ada", "context": ""}, "empty_text"),
         ({"answers": "Ada", "question": None}, "empty_text"),
     ],
@@ -85,7 +92,7 @@ def test_a_row_that_cannot_be_used_says_why(given, code):
 
 def test_a_set_without_answers():
     examples, _ = parse(answers=None)
-    with pytest.raises(InvalidData, match="no usable row with an answer"):
+    with pytest.raises(InvalidData, match="no row with an answer"):
         TASK.fit(examples, "f.jsonl")
     problems = Problems("f.jsonl")
     assert QuestionAnswering(unanswerable=False).check(examples, problems) == []

@@ -26,7 +26,7 @@ def parse(*values: dict[str, Any]) -> tuple[list[Any], Problems]:
     ("rows", "form"),
     [
         ([{"sentence1": "a", "sentence2": "b", "score": s} for s in (0, "2.5")], "scored"),
-        ([{"anchor": "a", "positive": "b"}], "pairs"),
+        ([{"anchor": a, "positive": "x"} for a in "abc"], "pairs"),
         ([{"query": "a", "positive": "b", "negative": "c"}], "pairs"),
         ([{"text": t, "label": label} for t, label in (("a", 1), ("b", 1), ("c", 2))], "labelled"),
     ],
@@ -43,7 +43,11 @@ def test_every_form_is_read(rows, form):
         ({"sentence1": "a", "sentence2": "", "score": 1}, "empty_text", "sentence2"),
         ({"sentence1": "a", "sentence2": "b", "score": "high"}, "not_a_number", "score"),
         ({"anchor": None, "positive": "b"}, "empty_text", "anchor"),
-        ({"text": "a", "label": ""}, "empty_label", "label"),
+        ({"text": "a", "label": " "}, "empty_label", "label"),
+        ({"text": "a", "label": ["x"]}, "wrong_type", "label"),
+        ({"sentence1": "a", "sentence2": "b", "score": True}, "not_a_number", "score"),
+        ({"anchor": "a", "positive": 3}, "wrong_type", "positive"),
+        ({"anchor": "a", "positive": "b", "negative": "b "}, "same_texts", "negative"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_its_row_and_column(row, code, column):
@@ -58,7 +62,8 @@ def test_what_cannot_be_used_is_named_with_its_row_and_column(row, code, column)
     [
         ([{"sentence1": "a", "sentence2": "b", "score": 1}] * 3, "one_score"),
         ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], "labels_do_not_pair"),
-        ([{"text": "a", "label": "x"}, {"text": "b", "label": "x"}], "labels_do_not_pair"),
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": "x"}], "one_label"),
+        ([{"anchor": "a", "positive": "x"}, {"anchor": "a", "positive": "y"}], "too_few_pairs"),
     ],
 )
 def test_data_that_teaches_no_likeness_is_refused(rows, code):

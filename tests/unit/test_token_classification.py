@@ -70,23 +70,74 @@ def test_numbers_need_names():
 def test_broken_sequences_are_repaired_and_counted():
     examples, _ = parse({"tokens": TOKENS, "tags": ["I-PER", "O", "B-LOC", "I-PER", "O"]})
     assert examples[0].target.broken == 2
-    (warning,) = [w for w in TASK.report(1, examples).warnings if "has not begun" in w]
-    assert "2 tags" in warning
-    assert "rows 1" in warning
+    (repair,) = TASK.report(1, examples).repairs
+    assert repair.startswith("2 tags out of sequence (row 1)")
+
+
+@pytest.mark.parametrize(
+    ("tags", "broken"),
+    [
+        (["B-PER", "O", "B-LOC", "E-LOC", "O"], 1),  # BIOES, and the first span never ends
+        (["S-PER", "O", "B-LOC", "E-LOC", "O"], 0),
+        (["S-PER", "I-PER", "O", "O", "O"], 2),
+        (["B-PER", "O", "B-LOC", "I-LOC", "O"], 0),
+        (["b-PER", "o", "b-LOC", "i-LOC", "_"], 0),
+    ],
+)
+def test_every_scheme_has_its_own_faults(tags, broken):
+    (example,), problems = parse({"tokens": TOKENS, "tags": tags})
+    assert len(problems) == 0
+    assert example.target.broken == broken
+    assert example.target.spans[0] == Span(0, 3, "PER")
+
+
+def test_a_span_given_twice_counts_once():
+    (example,), _ = parse({"text": "abcd", "spans": [[0, 3, "X"], [0, 3, "X"]]})
+    assert example.target.spans == (Span(0, 3, "X"),)
+    assert "1 span is given twice" in TASK.report(1, [example]).repairs[0]
+
+
+def test_tags_of_another_scheme_are_refused():
+    examples, _ = parse({"tokens": TOKENS, "tags": ["PER-B", "O", "LOC-B", "LOC-I", "O"]})
+    with pytest.raises(InvalidData, match="'LOC-B' and 'LOC-I'") as caught:
+        TASK.fit(examples, "f.jsonl")
+    assert caught.value.error_code == "unknown_scheme"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "is_said"),
+    [
+        ([(0, 3), (4, 8), (9, 11)], False),
+        ([(0, 3), (3, 8), (8, 11)], False),  # a tokenizer that counts spaces in
+        ([(0, 3), (4, 11)], True),
+        ([(0, 1), (1, 3)], False),  # what another window holds is its own to say
+    ],
+)
+def test_spans_that_cut_a_piece_are_noticed(pieces, is_said):
+    (example,), _ = parse({"text": "Ada Love la", "spans": [[4, 8, "X"]]})
+    assert (TASK.piece_note(example, pieces) is not None) == is_said
 
 
 @pytest.mark.parametrize(
     ("values", "code"),
     [
         ({"tokens": ["a", "b"], "tags": ["O"]}, "length_mismatch"),
-        ({"tokens": "a b", "tags": ["O"]}, "empty_text"),
+        ({"tokens": "a b", "tags": ["O"]}, "wrong_type"),
+        ({"tokens": [], "tags": []}, "empty_text"),
+        ({"tokens": ["a"], "tags": ["B-"]}, "wrong_type"),
+        ({"tokens": ["a"], "tags": [""]}, "wrong_type"),
         ({"tokens": ["a", ""], "tags": ["O", "O"]}, "wrong_type"),
         ({"tokens": ["a"], "tags": [None]}, "wrong_type"),
         ({"tokens": ["a"], "tags": "O"}, "wrong_type"),
         ({"text": "", "spans": []}, "empty_text"),
         ({"text": "abc", "spans": None}, "wrong_type"),
         ({"text": "abc", "spans": [{"start": 0, "end": 9, "label": "X"}]}, "span_outside_text"),
-        ({"text": "abc", "spans": [{"start": 2, "end": 2, "label": "X"}]}, "span_outside_text"),
+        ({"text": "abc", "spans": [{"start": 2, "end": 2, "label": "X"}]}, "empty_span"),
+        ({"text": "abc", "spans": [{"start": 2, "end": 1, "label": "X"}]}, "reversed_span"),
+        (
+            {"text": "abc", "spans": [{"start": 0, "end": 1, "label": "X", "text": "ab"}]},
+            "span_text_differs",
+        ),
         ({"text": "abc", "spans": [{"start": 0, "end": 2}]}, "wrong_type"),
         ({"text": "abc", "spans": [[0, "2", "X"]]}, "wrong_type"),
         ({"text": "a  b", "spans": [[1, 3, "X"]]}, "empty_span"),
@@ -112,7 +163,7 @@ def test_columns_that_do_not_fit():
 
 def test_a_file_that_marks_nothing():
     examples, _ = parse({"tokens": ["a", "b"], "tags": ["O", "O"]})
-    with pytest.raises(InvalidData, match="every tag is O"):
+    with pytest.raises(InvalidData, match="marks nothing"):
         TASK.fit(examples, "f.jsonl")
 
 

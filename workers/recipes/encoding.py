@@ -10,6 +10,7 @@ import torch
 
 from app.adapt.coverage import unknown_tokens
 from app.adapt.dataset import Prepared
+from app.adapt.lengths import tell_of_encoded
 from app.adapt.outputs import Encoded
 from app.adapt.task import Example, Task
 from app.adapt.tokenizers import Tokenizers
@@ -55,9 +56,9 @@ def encode_sets(
         name: tokenizers.encode(task, items, length) if items else []
         for name, items in (("validation", prepared.validation), ("test", prepared.test))
     }
-    sets["train"], long = recut(task, tokenizers, prepared.train, full, length)
-    if long:
-        report.log(long)
+    sets["train"] = recut(task, tokenizers, prepared.train, full, length)
+    for line in tell_of_encoded(task, prepared.report, sets, length):
+        report.log(line)
     return resolved, sets, facts
 
 
@@ -67,11 +68,11 @@ def recut(
     examples: Sequence[Example],
     full: list[Encoded],
     length: int,
-) -> tuple[list[Encoded], str | None]:
-    """Encode again what is longer than `length`; return all rows, and what is to be said of it."""
+) -> list[Encoded]:
+    """Encode again what is longer than `length`; return all rows."""
     long = sorted({item.example for item in full if item.longest > length})
     if not long:
-        return full, None
+        return full
     again: dict[int, list[Encoded]] = {example: [] for example in long}
     for item in tokenizers.encode(task, [examples[example] for example in long], length):
         example = long[item.example]
@@ -79,8 +80,4 @@ def recut(
     rows: list[Encoded] = []
     for example, members in groupby(full, key=lambda item: item.example):
         rows += again.get(example, members)
-    kept = sum(len(again[example]) > 1 for example in long)
-    message = f"{len(long)} training texts are longer than {length} tokens: "
-    message += f"{len(long) - kept} are cut, " if len(long) > kept else ""
-    message += f"{kept} are read in several windows" if kept else ""
-    return rows, message.rstrip(", ")
+    return rows

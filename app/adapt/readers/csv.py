@@ -195,7 +195,7 @@ def _header(records: Iterator[tuple[int, list[str]]], problems: Problems) -> lis
             refuse(filename, "empty_column_name", message, row=number, found=names)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        message = f"the header names {twice[0]!r} twice"
+        message = f"the header names {twice[0]!r} twice; the first line must name the columns"
         refuse(filename, "duplicate_column", message, row=number, column=twice[0], found=names)
     return names
 

@@ -8,7 +8,14 @@ from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 
-from app.adapt.lines import check_container, refuse
+from app.adapt.json_values import (
+    LONG_NUMBER,
+    TOO_DEEP,
+    TOO_LARGE,
+    has_huge_integer,
+    is_deep,
+)
+from app.adapt.lines import check_container, read_lines, refuse
 from app.adapt.reader import Problem, Problems, Reader, Row
 
 MAX_BYTES = 256 * 1024 * 1024  # it is read whole
@@ -35,7 +42,7 @@ class JsonDocument(Reader):
         first, separator, rest = text.partition(b"\n")
         try:
             value: Any = msgspec.json.decode(first)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return b"}\n{" not in text.replace(b"\r\n", b"\n")
         return not (separator and rest.strip()) and isinstance(value, dict) and "data" in value
 
@@ -46,38 +53,59 @@ class JsonDocument(Reader):
             InvalidData: not JSON, too large, or no array of objects in it.
         """
         filename = problems.filename
-        check_container(path, filename)
-        if path.stat().st_size > MAX_BYTES:
-            message = (
-                f"a JSON document is read whole and may have {MAX_BYTES // 2**20} MiB; larger data "
-                "goes into JSON lines, one object a line"
-            )
-            refuse(filename, "file_too_large", message)
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-        if not content.strip():
-            refuse(filename, "empty_file", "the file is empty")
-        try:
-            document: Any = msgspec.json.decode(content)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            refuse(filename, "invalid_json", f"not valid JSON: {error}")
-        items = document.get("data") if isinstance(document, dict) else document
-        if not isinstance(items, list):
-            message = 'the document must be an array of objects, or {"data": [...]}'
-            refuse(filename, "wrong_format", message)
+        content, items = _items(path, filename)
         good = 0
-        for number, item in enumerate(flattened(cast("list[Any]", items)), start=1):
-            if isinstance(item, dict):
+        may_be_huge = LONG_NUMBER.search(content.decode()) is not None
+        for number, item in enumerate(flattened(items), start=1):
+            if is_deep(item):
+                problems.add(Problem("too_deep", TOO_DEEP, number))
+            elif may_be_huge and has_huge_integer(item):
+                problems.add(Problem("number_too_large", TOO_LARGE, number))
+            elif isinstance(item, dict):
                 good += 1
                 yield Row(number, cast("dict[str, Any]", item))
             else:
                 message = 'an element must be an object such as {"text": "..."}'
                 problems.add(Problem("not_an_object", message, number, value=str(item)[:SHOWN]))
-        if not good:
+        if not good and not problems.counts.keys() & {"too_deep", "number_too_large"}:
             refuse(
                 filename,
                 "wrong_format" if items else "empty_file",
                 "there is no object in the array",
             )
+
+
+def _items(path: Path, filename: str) -> tuple[bytes, list[Any]]:
+    """Return the document's bytes and its array.
+
+    Raises:
+        InvalidData: not JSON, too large, or no array.
+    """
+    check_container(path, filename)
+    if path.stat().st_size > MAX_BYTES:
+        message = (
+            f"a JSON document is read whole and may have {MAX_BYTES // 2**20} MiB; larger data "
+            "goes into JSON lines, one object a line"
+        )
+        refuse(filename, "file_too_large", message)
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if not content.strip():
+        refuse(filename, "empty_file", "the file is empty")
+    try:
+        document: Any = msgspec.json.decode(content)
+    except UnicodeDecodeError:
+        for _ in read_lines(path, filename, MAX_BYTES):
+            pass  # it says which line, and what encoding it looks like
+        refuse(filename, "wrong_encoding", "the file is not UTF-8")
+    except RecursionError:
+        refuse(filename, "too_deep", TOO_DEEP)
+    except msgspec.DecodeError as error:
+        refuse(filename, "invalid_json", f"not valid JSON: {error}")
+    items = document.get("data") if isinstance(document, dict) else document
+    if not isinstance(items, list):
+        message = 'the document must be an array of objects, or {"data": [...]}'
+        refuse(filename, "wrong_format", message)
+    return content, cast("list[Any]", items)
 
 
 def flattened(items: list[Any]) -> Iterator[Any]:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 
+from app.adapt.json_values import (
+    LONG_NUMBER,
+    MAX_DEPTH,
+    TOO_DEEP,
+    TOO_LARGE,
+    has_huge_integer,
+    is_deep,
+)
 from app.adapt.lines import read_lines, refuse
 from app.adapt.reader import Problem, Problems, Reader, Row
 
 MAX_LINE_BYTES = 256 * 1024
-MAX_DEPTH = 32
 SHOWN = 200
-LONG_NUMBER = re.compile(r"\d{19}")
+NOT_JSON = re.compile(r"[:,\[]\s*-?(NaN|Infinity)\b")
 NAMES = {"list": "an array", "str": "a string", "NoneType": "null", "bool": "a boolean"}
 
 
@@ -83,44 +92,36 @@ def _fault(value: Any, text: str, shown: str, number: int) -> Problem | None:
         found = NAMES.get(type(value).__name__, "a number")
         message = f'a line must be an object such as {{"text": "..."}}, not {found}'
         return Problem("not_an_object", message, number, value=shown)
-    if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(value):
+    row = cast("dict[str, Any]", value)
+    if text.count("{") + text.count("[") > MAX_DEPTH and is_deep(row):
         return _too_deep(number)
-    if LONG_NUMBER.search(text) and _has_huge_integer(value):
-        return Problem(
-            "number_too_large", "a whole number has more than 64 bits", number, value=shown
-        )
+    if LONG_NUMBER.search(text) and has_huge_integer(row):
+        return Problem("number_too_large", TOO_LARGE, number, value=shown)
+    if text.count('":') > len(row) and not any(isinstance(v, dict | list) for v in row.values()):
+        twice = _key_twice(text)
+        if twice is not None:
+            message = f"the line names {twice!r} twice"
+            return Problem("duplicate_column", message, number, twice, shown)
     return None
 
 
+def _key_twice(text: str) -> str | None:
+    """Return a key that an object has twice; msgspec keeps the last one without a word."""
+    keys: list[str] = []
+    json.loads(text, object_pairs_hook=lambda pairs: keys.extend(key for key, _ in pairs))
+    return next((key for key, count in Counter(keys).items() if count > 1), None)
+
+
 def _reason(text: str, error: Exception) -> str:
+    if NOT_JSON.search(text):
+        return "NaN and Infinity are not JSON; write null, or leave the field out"
     if "truncated" in str(error) and text.endswith("}"):
         return "a string ends too early (half of a surrogate pair, or a missing quote)"
     return str(error)
 
 
-def _has_huge_integer(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_huge_integer, cast("dict[str, Any]", value).values()))
-    if isinstance(value, list):
-        return any(map(_has_huge_integer, cast("list[Any]", value)))
-    return isinstance(value, int) and not -(2**63) <= value < 2**63
-
-
 def _too_deep(number: int) -> Problem:
-    return Problem("too_deep", f"nested more than {MAX_DEPTH} levels deep", number)
-
-
-def _is_deep(value: Any) -> bool:
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += cast("dict[str, Any]", item).values()
-            elif isinstance(item, list):
-                inner += cast("list[Any]", item)
-        level = inner
-    return any(isinstance(item, (dict, list)) for item in level)
+    return Problem("too_deep", TOO_DEEP, number)
 
 
 def _begins_with_object(problem: Problem) -> bool:

@@ -12,6 +12,7 @@ from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.fill_mask import encoding, predict
 from app.errors import InvalidData
+from app.kit.counting import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,8 +51,10 @@ class FillMask(Task):
             if isinstance(text, str) and text.strip():
                 examples.append(Example(row.number, {"text": text}, target=True))
             else:
-                message = "the text is empty" if text in (None, "") else "the text must be a string"
-                problems.add(Problem("empty_text", message, row.number, column))
+                is_empty = text is None or isinstance(text, str)
+                message = "the text is empty" if is_empty else "the text must be a string"
+                code = "empty_text" if is_empty else "wrong_type"
+                problems.add(Problem(code, message, row.number, column))
         return examples
 
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
@@ -71,9 +74,8 @@ class FillMask(Task):
         """Count characters and doubles."""
         lengths = sorted(len(example.inputs["text"]) for example in examples)
         doubled = len(examples) - len({example.inputs["text"] for example in examples})
-        warnings = [f"{doubled} rows repeat another one word for word"] if doubled else []
-        if rows > len(examples):
-            warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
+        count = counted(doubled, "row repeats", "rows repeat")
+        warnings = [f"{count} another one word for word"] if doubled else []
         statistics: dict[str, Any] = {
             "characters": {
                 "total": sum(lengths),
@@ -89,6 +91,10 @@ class FillMask(Task):
         """Split at random."""
         del example
         return None
+
+    def when_too_long(self) -> str:
+        """Say that nothing of it is lost."""
+        return "becomes several rows"
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int

@@ -12,6 +12,7 @@ from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.question_answering import data, predict
 from app.adapt.tasks.question_answering.metrics import AnswerMetrics
 from app.errors import InvalidData
+from app.kit.counting import counted, in_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from app.adapt.task import Metrics, Scores
 
 STRIDE = 128  # Devlin et al. 2019, the SQuAD scripts
-SHOWN = 10
+FEW = 0.05  # of the questions: fewer without an answer look like mistakes
+NOTES = (
+    ("moved", "answer is", "answers are", "not where answer_start says; the nearest place is taken"),
+    ("ambiguous", "answer occurs", "answers occur",
+     "several times, and answer_start is missing; the first is taken"),
+)  # fmt: skip
 
 
 class QuestionAnswering(Task):
@@ -67,8 +73,8 @@ class QuestionAnswering(Task):
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
         """Decide whether there are questions without an answer."""
         if not any(example.target.texts for example in examples):
-            message = f"{filename} has no usable row with an answer"
-            raise InvalidData(message, param="data.train", code="no_usable_rows",
+            message = f"{filename} has no row with an answer: there is nothing to find"
+            raise InvalidData(message, param="data.train", code="no_answers",
                               details={"file": filename})  # fmt: skip
         if self.unanswerable != "auto":
             return self
@@ -84,42 +90,46 @@ class QuestionAnswering(Task):
             if example.target.texts:
                 kept.append(example)
             else:
-                message = "there is no answer, and none of the training rows is without (task.unanswerable)"
-                problems.add(Problem("no_answer", message, example.row))
+                message = (
+                    "there is no answer, and the model learns none of questions without: leave the row "
+                    "out, or give training rows like it"
+                )
+                problems.add(Problem("no_answer", message, example.row, "answers"))
         return kept
 
     def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
         """Count answers and lengths, and say what was put right."""
-        warnings: list[str] = []
-        for note, text in (
-            ("moved", "answers are not where answer_start says; the nearest place is taken"),
-            (
-                "ambiguous",
-                "answers occur several times, and answer_start is missing; the first is taken",
-            ),
-        ):
+        repairs: list[str] = []
+        for note, one, many, text in NOTES:
             found = [example.row for example in examples if example.target.note == note]
             if found:
-                listed = ", ".join(map(str, found[:SHOWN])) + (
-                    ", ..." if len(found) > SHOWN else ""
-                )
-                warnings.append(f"{len(found)} {text} (rows {listed})")
-        if rows > len(examples):
-            warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
+                repairs.append(f"{counted(len(found), one, many)} {text} ({in_rows(found)})")
+        without = [example.row for example in examples if not example.target.texts]
+        warnings: list[str] = []
+        if 0 < len(without) < len(examples) * FEW:
+            count = counted(len(without), "question has", "questions have")
+            warnings.append(
+                f"{count} no answer, and so the model learns to say that there is none "
+                f"({in_rows(without)}); task.unanswerable: false refuses such rows"
+            )
         lengths = sorted(len(example.inputs["context"]) for example in examples)
         statistics: dict[str, Any] = {
-            "without_answer": sum(not example.target.texts for example in examples),
+            "without_answer": len(without),
             "contexts": len({example.inputs["context"] for example in examples}),
             "context_characters": {"p50": lengths[len(lengths) // 2], "max": lengths[-1]}
             if lengths
             else {},
         }
-        return DataReport(rows, len(examples), warnings, statistics)
+        return DataReport(rows, len(examples), warnings, statistics, repairs)
 
     def stratum(self, example: Example) -> str | None:
         """Split at random."""
         del example
         return None
+
+    def when_too_long(self) -> str:
+        """Say that it is read in windows."""
+        return "is read in several windows"
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int

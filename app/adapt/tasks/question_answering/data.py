@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import Example
+from app.kit.counting import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHOWN = 80
+FORMS = (
+    'an answer is a string, {"text": [...], "answer_start": [...]}, or a list of {"text", '
+    '"answer_start"}; an empty one says that there is none'
+)
+CUT_NOTE = "with a question that is longer than half a window, and cut there"
+LOST_NOTE = "with an answer that no window holds whole: it is taught as not being there"
 QUESTION_SHARE = 2  # a question takes at most half of a window
 
 
@@ -38,8 +48,10 @@ def parse(rows: Iterable[Row], columns: Mapping[str, str], problems: Problems) -
         for role in ("question", "context"):
             value = row.values.get(columns[role])
             if not isinstance(value, str) or not value.strip():
-                message = f"the {role} is empty" if not value else f"the {role} must be a string"
-                problems.add(Problem("empty_text", message, row.number, columns[role]))
+                is_empty = value is None or isinstance(value, str)
+                message = f"the {role} is empty" if is_empty else f"the {role} must be a string"
+                code = "empty_text" if is_empty else "wrong_type"
+                problems.add(Problem(code, message, row.number, columns[role]))
                 break
             inputs[role] = value
         else:
@@ -55,62 +67,95 @@ def _answers(row: Row, columns: Mapping[str, str], context: str) -> Answers | Pr
     column = columns["answers"]
     given = row.values.get(column)
     if "answer_start" in columns and isinstance(given, str):
-        given = {"text": given, "answer_start": row.values.get(columns["answer_start"])}
-    found = _listed(given)
-    if found is None:
-        message = (
-            'an answer is a string, {"text": [...], "answer_start": [...]}, or a list of '
-            '{"text", "answer_start"}; an empty one says that there is none'
-        )
-        return Problem("wrong_type", message, row.number, column, _shown(given))
+        start = row.values.get(columns["answer_start"])
+        given = {"text": given, "answer_start": None if start == "" else start}
+    try:
+        found = _listed(given)
+    except (TypeError, ValueError) as error:
+        return Problem("wrong_type", str(error), row.number, column, cut(str(given), SHOWN))
     texts: list[str] = []
     starts: list[int] = []
     notes: set[str] = set()
     for text, start in found:
         place, note = _place(text, start, context)
         if place < 0:
-            message = f"the answer {_shown(text)!r} does not occur in the context"
-            return Problem("answer_not_found", message, row.number, column, _shown(text))
+            message = (
+                f"the answer {cut(text)!r} does not occur in the context{_near(text, context)}"
+            )
+            return Problem("answer_not_found", message, row.number, column, cut(text, SHOWN))
         texts.append(text)
         starts.append(place)
         notes |= {note} - {""}
     return Answers(tuple(texts), tuple(starts), min(notes, default=None))
 
 
-def _listed(given: Any) -> list[tuple[str, int | None]] | None:
-    """Return (text, start) of every form that answers come in; None of something else."""
-    if given is None or given == "":
+def _near(text: str, context: str) -> str:
+    """Return where the context has the answer but for case and spaces."""
+    words = r"\s+".join(map(re.escape, text.split()))
+    found = re.search(words, context, re.IGNORECASE)
+    return f"; it has {cut(found[0])!r} at {found.start()}" if found else ""
+
+
+def _listed(given: Any) -> list[tuple[str, int | None]]:
+    """Return (text, start) of every form that answers come in.
+
+    Raises:
+        TypeError, ValueError: of something else, with what is wrong.
+    """
+    if given is None:
         return []
     if isinstance(given, str):
-        return [(given.strip(), None)]
-    if isinstance(given, dict):
+        items: list[tuple[Any, Any]] = [(given.strip(), None)]
+    elif isinstance(given, dict):
         entry = cast("dict[str, Any]", given)
-        texts, starts = entry.get("text"), entry.get("answer_start")
-        if isinstance(texts, str):
-            texts, starts = [texts], None if starts is None else [starts]
-        if not isinstance(texts, list):
-            return None
-        starts = starts if isinstance(starts, list) else [None] * len(cast("list[Any]", texts))
-        items = list(zip(cast("list[Any]", texts), cast("list[Any]", starts), strict=False))
+        texts, starts = _many(entry.get("text")), _many(entry.get("answer_start"))
+        if not starts:
+            starts = [None] * len(texts)
+        if texts and len(starts) != len(texts):
+            message = f"there are {len(texts)} answers and {len(starts)} places (answer_start)"
+            raise ValueError(message)
+        items = list(zip(texts, starts, strict=False))
     elif isinstance(given, list):
         items = [_pair(item) for item in cast("list[Any]", given)]
     else:
-        return None
+        message = f"{FORMS}; this is of type {type(given).__name__}"
+        raise TypeError(message)
     found: list[tuple[str, int | None]] = []
     for text, start in items:
-        is_place = start is None or (isinstance(start, int) and not isinstance(start, bool))
-        if not isinstance(text, str) or not is_place:
-            return None
+        if not isinstance(text, str):
+            raise TypeError(FORMS)
         if text.strip():
-            found.append((text, start))
+            found.append((text, _start(start)))
     return found
+
+
+def _many(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return cast("list[Any]", value)
+    return [] if value is None else [value]
 
 
 def _pair(item: Any) -> tuple[Any, Any]:
     if isinstance(item, dict):
         entry = cast("dict[str, Any]", item)
-        return entry.get("text"), entry.get("answer_start")
+        start = entry.get("answer_start", entry.get("start"))
+        return entry.get("text"), start
     return item, None
+
+
+def _start(value: Any) -> int | None:
+    """Return a place; text formats and tables with gaps have no whole numbers but in other types."""
+    if value is None or value == "":
+        return None
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    try:
+        number = float(value) if is_number else math.nan
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        message = f"answer_start must be a whole number of characters, not {cut(repr(value))}"
+        raise ValueError(message)
+    return int(number)
 
 
 def _place(text: str, start: int | None, context: str) -> tuple[int, str]:
@@ -136,15 +181,14 @@ def encode(
     if not examples:
         return []
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
+    limit = room // QUESTION_SHARE
+    questions = [_short(tokenizer, example.inputs["question"], limit) for example in examples]
     batch: Any = tokenizer(
-        [
-            _short(tokenizer, example.inputs["question"], room // QUESTION_SHARE)
-            for example in examples
-        ],
+        questions,
         [example.inputs["context"] for example in examples],
         truncation="only_second",
         max_length=max_length,
-        stride=min(stride, room // QUESTION_SHARE // 2),
+        stride=min(stride, limit // 2),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -170,10 +214,24 @@ def encode(
                     "offsets": offsets,
                     "context": example.inputs["context"],
                     "answers": example.target,
+                    "truncated": questions[owner] != example.inputs["question"],
                 },
             )
         )
-    return rows
+    return _noted(rows)
+
+
+def _noted(rows: list[Encoded]) -> list[Encoded]:
+    """Note which questions are cut, and in training data which answers are in no window."""
+    targets: dict[int, set[Any]] = defaultdict(set)
+    for row in rows:
+        targets[row.example].add(row.target)
+    noted: list[Encoded] = []
+    for row in rows:
+        is_lost = targets[row.example] == {(0, 0)} and row.extra["answers"].texts
+        note = LOST_NOTE if is_lost else CUT_NOTE if row.extra["truncated"] else None
+        noted.append(row if note is None else replace(row, extra={**row.extra, "note": note}))
+    return noted
 
 
 def _short(tokenizer: PreTrainedTokenizerBase, question: str, limit: int) -> str:
@@ -198,8 +256,3 @@ def _target(answers: Answers, offsets: Sequence[Any]) -> tuple[int, int]:
     if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
         return 0, 0
     return inside[0], inside[-1]
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
@@ -48,6 +48,15 @@ class SentenceSimilarity(Task):
         "order cls, max, mean, last.",
     )  # fmt: skip
     normalize: bool = Field(default=True, description="Each vector to length 1.")
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if self.score_range is not None and self.score_range[0] >= self.score_range[1]:
+            message = (
+                "score_range is what means unlike, then what means alike: the lower number first"
+            )
+            raise ValueError(message)
+        return self
 
     adds_head: ClassVar[bool] = False
     parameters: ClassVar[type[Parameters]] = Parameters
@@ -121,8 +130,11 @@ class SentenceSimilarity(Task):
                 message = f"the row is {example.target.form}, the training data {self.form}"
                 problems.add(Problem("other_form", message, example.row))
             elif self.form == "scored" and not low <= example.target.value <= high:
-                message = f"the score {example.target.value:g} is not within {low:g} to {high:g}"
-                problems.add(Problem("out_of_range", message, example.row))
+                message = (
+                    f"the score {example.target.value:g} is not within {low:g} to {high:g}, the range of "
+                    "the training data or task.score_range"
+                )
+                problems.add(Problem("out_of_range", message, example.row, "score"))
             else:
                 kept.append(example)
         return kept
@@ -134,6 +146,10 @@ class SentenceSimilarity(Task):
     def stratum(self, example: Example) -> str | None:
         """Return the label of a labelled text."""
         return str(example.target.value) if self.form == "labelled" else None
+
+    def sequences(self, example: Example) -> list[list[str]]:
+        """Return each text by itself."""
+        return [[text] for text in self.texts(example)]
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int

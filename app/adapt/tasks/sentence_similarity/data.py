@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from app.adapt.labels import label_of
+from app.adapt.lengths import was_cut
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example
 from app.errors import InvalidData
+from app.kit.counting import counted, cut, in_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,6 +25,7 @@ FORMS: tuple[tuple[Form, tuple[str, ...]], ...] = (
     ("pairs", ("sentence1", "sentence2")),
     ("labelled", ("text", "label")),
 )
+MIN_PAIRS = 3  # one is held out, and one by itself has nothing to be told from
 TEXTS = ("sentence1", "sentence2", "negative", "text")
 
 
@@ -52,19 +56,34 @@ def parse(
     examples: list[Example] = []
     for row in rows:
         inputs = {role: row.values.get(columns[role]) for role in wanted}
-        wrong = next(
-            (r for r, t in inputs.items() if not isinstance(t, str) or not t.strip()), None
-        )
+        fault = _text_fault(row, inputs, columns) or _sides_fault(row, inputs, columns)
         target = _target(row, columns, form)
-        if wrong is not None:
-            is_empty = inputs[wrong] is None or isinstance(inputs[wrong], str)
-            message = f"the {wrong} is empty" if is_empty else f"the {wrong} must be a text"
-            problems.add(Problem("empty_text", message, row.number, columns[wrong]))
+        if fault is not None:
+            problems.add(fault)
         elif isinstance(target, Problem):
             problems.add(target)
         else:
             examples.append(Example(row.number, inputs, target))
     return examples
+
+
+def _text_fault(row: Row, inputs: Mapping[str, Any], columns: Mapping[str, str]) -> Problem | None:
+    for role, text in inputs.items():
+        if text is not None and not isinstance(text, str):
+            message = f"the {role} must be a text, not {type(text).__name__}"
+            return Problem("wrong_type", message, row.number, columns[role])
+        if text is None or not text.strip():
+            return Problem("empty_text", f"the {role} is empty", row.number, columns[role])
+    return None
+
+
+def _sides_fault(row: Row, inputs: Mapping[str, Any], columns: Mapping[str, str]) -> Problem | None:
+    """Refuse a triplet that says of a text both that it belongs and that it does not."""
+    for role in ("sentence1", "sentence2"):
+        if "negative" in inputs and inputs[role].strip() == inputs["negative"].strip():
+            message = f"the negative is the same text as the {role}"
+            return Problem("same_texts", message, row.number, columns["negative"])
+    return None
 
 
 def _target(row: Row, columns: Mapping[str, str], form: Form) -> Likeness | Problem:
@@ -73,12 +92,15 @@ def _target(row: Row, columns: Mapping[str, str], form: Form) -> Likeness | Prob
     role = "score" if form == "scored" else "label"
     value = row.values.get(columns[role])
     if form == "labelled":
-        if value is None or value == "" or isinstance(value, list | dict):
-            message = "the label is empty" if not value else "the label must be one value"
-            return Problem("empty_label", message, row.number, columns[role])
-        return Likeness(form, str(value))
+        if isinstance(value, list | dict):
+            message = f"the label must be one value, not a {type(value).__name__}"
+            return Problem("wrong_type", message, row.number, columns[role])
+        label = "" if value is None else label_of(value).strip()
+        if not label:
+            return Problem("empty_label", "the label is empty", row.number, columns[role])
+        return Likeness(form, label)
     try:
-        number = float(value)  # pyright: ignore[reportArgumentType] - None and lists are caught
+        number = math.nan if isinstance(value, bool) else float(value)  # pyright: ignore[reportArgumentType] - None and lists are caught
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
@@ -105,33 +127,55 @@ def check_enough(examples: Sequence[Example], filename: str) -> None:
     counts = Counter(example.target.value for example in examples)
     if form == "scored" and len(counts) == 1:
         refuse("one_score", "has the same score in every row: there is nothing to tell apart")
-    if form == "labelled" and (len(counts) == 1 or max(counts.values()) == 1):
-        refuse("labels_do_not_pair", "needs two labels, and one that two texts have")
+    if form == "labelled" and len(counts) == 1:
+        (only,) = counts
+        refuse("one_label", f"has only the label {cut(only)!r}: there is nothing to tell apart")
+    if form == "labelled" and max(counts.values()) == 1:
+        refuse(
+            "labels_do_not_pair",
+            f"has {len(counts)} labels, each in one row: texts are alike where they share one; is it the "
+            "right column?",
+        )
+    if form == "pairs" and "negative" not in examples[0].inputs:
+        anchors = {example.inputs["sentence1"] for example in examples}
+        if len(anchors) < MIN_PAIRS:
+            refuse(
+                "too_few_pairs",
+                f"has pairs of {counted(len(anchors), 'text')} only: what belongs together is learned "
+                f"against other rows; give {MIN_PAIRS} texts at least, or negatives",
+            )
 
 
 def describe(rows: int, examples: Sequence[Example]) -> DataReport:
     """Count texts and lengths; warn of pairs that are doubled, or the same on both sides."""
     warnings: list[str] = []
-    same = sum(
-        e.inputs.get("sentence1") == e.inputs["sentence2"]
+    repairs: list[str] = []
+    same = [
+        e.row
         for e in examples
-        if "sentence2" in e.inputs
-    )
+        if "sentence2" in e.inputs and e.inputs["sentence1"] == e.inputs["sentence2"]
+    ]
     if same and examples[0].target.form == "pairs":
-        warnings.append(f"{same} pairs are the same text twice and teach nothing")
+        count = counted(len(same), "pair is", "pairs are")
+        warnings.append(f"{count} the same text twice, and teach nothing ({in_rows(same)})")
     doubled = len(examples) - len({tuple(e.inputs.values()) for e in examples})
     if doubled:
-        warnings.append(f"{doubled} rows repeat another one word for word")
-    if rows > len(examples):
-        warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
+        warnings.append(
+            f"{counted(doubled, 'row repeats', 'rows repeat')} another one word for word"
+        )
     lengths = sorted(len(text) for e in examples for text in e.inputs.values())
     statistics: dict[str, Any] = {
         "form": examples[0].target.form if examples else None,
         "characters": {"p50": lengths[len(lengths) // 2], "max": lengths[-1]} if lengths else {},
     }
     if examples and examples[0].target.form == "labelled":
-        statistics["labels"] = dict(Counter(e.target.value for e in examples).most_common())
-    return DataReport(rows, len(examples), warnings, statistics)
+        counts = Counter(e.target.value for e in examples)
+        statistics["labels"] = dict(counts.most_common())
+        alone = [e.row for e in examples if counts[e.target.value] == 1]
+        if alone:
+            count = counted(len(alone), "text has a label", "texts have labels")
+            repairs.append(f"{count} that no other text of the set has ({in_rows(alone)})")
+    return DataReport(rows, len(examples), warnings, statistics, repairs)
 
 
 def encode(
@@ -147,12 +191,12 @@ def encode(
     if not flat:
         return []
     made: Any = tokenizer
-    ids = iter(
-        made(flat, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
-    )
+    batch = made(flat, truncation=True, max_length=max_length, return_attention_mask=False)
+    places = iter(range(len(flat)))
     rows: list[Encoded] = []
     for index, (example, group) in enumerate(zip(examples, texts, strict=True)):
-        first, *others = [next(ids) for _ in group]
+        own = [next(places) for _ in group]
+        first, *others = [batch["input_ids"][place] for place in own]
         rows.append(
             Encoded(
                 first,
@@ -160,7 +204,11 @@ def encode(
                 row=example.row,
                 example=index,
                 others=tuple(others),
-                extra={"texts": group, "asks": list(example.inputs)},
+                extra={
+                    "texts": group,
+                    "asks": list(example.inputs),
+                    "truncated": any(was_cut(batch, place, max_length) for place in own),
+                },
             )
         )
     return rows

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from app.adapt.task import Role
+from app.adapt.task import DataReport, Example, Role
 from app.adapt.tasks.summarization.metrics import SummaryMetrics
 from app.adapt.text_to_text import TextToText
+from app.kit.counting import counted, in_rows
 
 if TYPE_CHECKING:
     from app.adapt.task import Metrics, Network
@@ -31,6 +34,16 @@ class Summarization(TextToText):
             description="The summary, or a list of several good ones.",
         ),
     )  # fmt: skip
+
+    def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
+        """Say also which summaries are longer than what they are summaries of."""
+        described = super().report(rows, examples)
+        longer = [e.row for e in examples if len(e.target[0]) > len(e.inputs["document"])]
+        if not longer:
+            return described
+        count = counted(len(longer), "summary is", "summaries are")
+        said = f"{count} longer than what it sums up ({in_rows(longer)})"
+        return replace(described, warnings=[*described.warnings, said])
 
     def network(self) -> Network:
         """Return the torch half."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from app.adapt.labels import label_of
 from app.adapt.reader import Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.text_classification import data, predict, report
@@ -78,6 +79,15 @@ class TextClassification(Task):
         ),
     )  # fmt: skip
 
+    def resolve_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map roles to columns; a task of pairs needs both texts."""
+        columns = super().resolve_columns(found, given, filename)
+        if self.pair is True and "text_pair" not in columns:
+            raise data.no_pair(filename)
+        return columns
+
     def parse(
         self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
     ) -> list[Example]:
@@ -105,7 +115,14 @@ class TextClassification(Task):
 
     def stratum(self, example: Example) -> str | None:
         """Return the label of a single-label example."""
-        return data.label_of(example.target) if self.problem == "single_label" else None
+        return label_of(example.target) if self.problem == "single_label" else None
+
+    def untaught(self, examples: Sequence[Example]) -> list[str]:
+        """Return the labels that no example has."""
+        if self.problem == "regression":
+            return []
+        found = {label for example in examples for label in data.labels_of(example.target)}
+        return [label for label in self.labels or [] if label not in found]
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int

@@ -8,16 +8,20 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.adapt.labels import label_of
+from app.adapt.lengths import was_cut
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import Example
 from app.errors import InvalidData
+from app.kit.counting import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_LABELS = 10_000
 FEW_LABELS = 50  # up to here, labels that nearly all differ may be meant
+LARGEST = 1e15  # losses are squares of 32-bit numbers, which end at 3.4e38
 SHOWN = 80
 
 
@@ -33,7 +37,7 @@ def parse(
             continue
         inputs["text"] = text
         if wants_pair and "text_pair" in columns:
-            second = _text(row, columns["text_pair"], problems)
+            second = _text(row, columns["text_pair"], problems, "the second text of the pair")
             if second is None:
                 continue
             inputs["text_pair"] = second
@@ -44,17 +48,18 @@ def parse(
     return examples
 
 
-def _text(row: Row, column: str, problems: Problems) -> str | None:
+def _text(row: Row, column: str, problems: Problems, name: str = "the text") -> str | None:
     value = row.values.get(column)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if isinstance(value, str) and value.strip():
         return value
     if value is None or isinstance(value, str):
-        problems.add(Problem("empty_text", "the text is empty", row.number, column))
+        what = "is empty" if column in row.values else "is missing"
+        problems.add(Problem("empty_text", f"{name} {what}", row.number, column))
     else:
-        message = f"the text must be a string, not {type(value).__name__}"
-        problems.add(Problem("wrong_type", message, row.number, column, _shown(value)))
+        message = f"{name} must be a string, not {type(value).__name__}"
+        problems.add(Problem("wrong_type", message, row.number, column, cut(str(value), SHOWN)))
     return None
 
 
@@ -67,29 +72,20 @@ def _target(row: Row, column: str, problems: Problems) -> Any:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         message = "the label must be a finite number"
-        problems.add(Problem("wrong_type", message, row.number, column, _shown(value)))
+        problems.add(Problem("wrong_type", message, row.number, column, cut(str(value), SHOWN)))
         return None
     if isinstance(value, list):
         labels = [item.strip() if isinstance(item, str) else item for item in value]
         if any(isinstance(item, (list, dict)) or item in (None, "") for item in labels):
             message = "a list of labels must hold strings or numbers"
-            problems.add(Problem("wrong_type", message, row.number, column, _shown(value)))
+            problems.add(Problem("wrong_type", message, row.number, column, cut(str(value), SHOWN)))
             return None
         return [label_of(item) for item in labels]
     if isinstance(value, dict):
         message = "the label must be a string, a number or a list"
-        problems.add(Problem("wrong_type", message, row.number, column, _shown(value)))
+        problems.add(Problem("wrong_type", message, row.number, column, cut(str(value), SHOWN)))
         return None
     return value
-
-
-def label_of(value: Any) -> str:
-    """Return a target as the label it names: `1`, `1.0` and `"1"` are one label."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def detect_problem(examples: Sequence[Example]) -> Any:
@@ -116,6 +112,22 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _too_many_labels(
+    found: Collection[str], examples: Sequence[Example], filename: str
+) -> InvalidData:
+    message = (
+        f"{filename}: the label column has {len(found)} different values in "
+        f"{len(examples)} rows; is it the right column?"
+    )
+    numbers = sum(_number(label) is not None for label in found)
+    if numbers > len(found) / 2:
+        message += (
+            f' {numbers} of them are numbers: to predict a number, set task.problem to "regression"'
+        )
+    return InvalidData(message, param="data.columns.label", code="too_many_labels",
+                       details={"file": filename, "labels": len(found)})  # fmt: skip
+
+
 def too_few_labels(found: Collection[str], filename: str) -> InvalidData:
     """Return the error for data that cannot tell anything apart."""
     only = f"only the label {next(iter(found))!r}" if found else "no label"
@@ -137,24 +149,46 @@ def fit_labels(
         raise InvalidData(message, param="data.train", code="no_usable_rows",
                           details={"file": filename})  # fmt: skip
     if problem == "regression":
+        values = {_number(example.target) for example in examples}
+        if len(values) == 1 and None not in values:
+            message = f"{filename} has the same number in every row: there is nothing to learn"
+            raise InvalidData(message, param="data.train", code="one_value",
+                              details={"file": filename})  # fmt: skip
         return None
     found = {label for example in examples for label in labels_of(example.target)}
     if len(found) < 2:  # noqa: PLR2004
         raise too_few_labels(found, filename)
     if given is not None:
         return given
+    if problem == "single_label":
+        _check_kinds(examples, filename)
     if len(found) > MAX_LABELS or (
         problem == "single_label" and len(found) > len(examples) / 2 > FEW_LABELS
     ):
-        message = (
-            f"{filename}: the label column has {len(found)} different values in "
-            f"{len(examples)} rows; is it the right column?"
-        )
-        raise InvalidData(message, param="data.columns.label", code="too_many_labels",
-                          details={"file": filename})  # fmt: skip
+        raise _too_many_labels(found, examples, filename)
     if all(_number(label) is not None for label in found):
         return sorted(found, key=lambda label: (float(label), label))
     return sorted(found)
+
+
+def _check_kinds(examples: Sequence[Example], filename: str) -> None:
+    """Refuse labels that are numbers with fractions, but for a few that are none.
+
+    Raises:
+        InvalidData: so are more than half of them.
+    """
+    numbers = [_number(example.target) for example in examples]
+    fractions = sum(number is not None and not number.is_integer() for number in numbers)
+    if fractions <= len(examples) / 2:
+        return
+    odd = next(e for e, number in zip(examples, numbers, strict=True) if number is None)
+    message = (
+        f"{filename}, row {odd.row}: the label {cut(str(odd.target))!r} is not a number, and {fractions} "
+        f"of {len(examples)} labels are numbers with fractions; mend it to predict a number, or name the "
+        "labels in task.labels"
+    )
+    raise InvalidData(message, param="data.columns.label", code="mixed_labels",
+                      details={"file": filename, "row": odd.row})  # fmt: skip
 
 
 def labels_of(target: Any) -> list[str]:
@@ -173,23 +207,27 @@ def check(
         if fault is None:
             kept.append(example)
         else:
-            problems.add(Problem(fault[0], fault[1], example.row, None, _shown(example.target)))
+            problems.add(Problem(*fault, example.row, "label", cut(str(example.target), SHOWN)))
     return kept
 
 
 def _fault(target: Any, problem: str, known: set[str]) -> tuple[str, str] | None:
     if problem == "regression":
-        return None if _number(target) is not None else ("wrong_type", "the label must be a number")
+        number = _number(target)
+        if number is None:
+            return "wrong_type", "the label must be a number (task.problem is regression)"
+        if abs(number) > LARGEST:
+            return "out_of_range", f"the number is larger than {LARGEST:g}; scale the labels down"
+        return None
     if problem == "single_label" and isinstance(target, list):
-        return "wrong_type", "the label must be one label, not a list"
+        return "wrong_type", "the label must be one label, not a list (task.problem: multi_label)"
     for label in labels_of(target):
         if label not in known:
             close = difflib.get_close_matches(label, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            listed = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")  # noqa: PLR2004
-            return (
-                "unknown_label",
-                f"the label {label!r} is not in the training data ({listed}){hint}",
+            hint = f"; did you mean {cut(close[0])!r}?" if close else ""
+            names = ", ".join(map(cut, sorted(known)[:20])) + (", ..." if len(known) > 20 else "")  # noqa: PLR2004
+            return "unknown_label", (
+                f"the label {cut(label)!r} is not among those that are learned ({names}){hint}"
             )
     return None
 
@@ -223,7 +261,7 @@ def encode(
             else _encode_target(example.target, problem, index),
             row=example.row,
             example=position,
-            extra={"truncated": len(ids) >= max_length},
+            extra={"truncated": was_cut(batch, position, max_length)},
         )
         for position, (example, ids) in enumerate(zip(examples, batch["input_ids"], strict=True))
     ]
@@ -242,8 +280,3 @@ def no_pair(filename: str) -> InvalidData:
     message = f"{filename} has no second text column; name one with data.columns.text_pair"
     return InvalidData(message, param="data.columns.text_pair", code="column_not_found",
                        details={"file": filename})  # fmt: skip
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."

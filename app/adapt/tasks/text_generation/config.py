@@ -131,6 +131,16 @@ class TextGeneration(Task):
         """Return all that is said."""
         return data.texts_of(example)
 
+    def sequences(self, example: Example) -> list[list[str]]:
+        """Return what is read in one go: all of it, or the prompt with each of two answers."""
+        return data.sequences_of(example)
+
+    def when_too_long(self) -> str:
+        """Say what is lost: of a prompt first, of an answer that is too long by itself too."""
+        if self.form == "text":
+            return "becomes several rows"
+        return "loses the beginning of its prompt, then the end of its answer"
+
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
     ) -> list[Encoded]:

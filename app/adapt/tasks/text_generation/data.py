@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example
+from app.kit.counting import counted, in_rows, listed
 
 Form = Literal["messages", "completion", "text", "preference"]
 # Which columns make a form; the first form whose columns are there is taken.
@@ -22,15 +23,23 @@ ROLES = ("system", "user", "assistant", "tool")
 SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant",
             "observation": "tool", "function": "tool"}  # fmt: skip
 Message = dict[str, str]
+READ = {"role", "from", "content", "value"}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The target: what the prompt is to be followed by; with `rejected`, rather than by that."""
+    """The target: what the prompt is to be followed by; with `rejected`, rather than by that.
+
+    Of a chat, `unanswered` says that messages after the last answer were left out, `takes_turns` that
+    user and assistant alternate, and `unread` which fields of its messages were not read.
+    """
 
     form: Form
     text: str = ""
     rejected: str | None = None
+    unanswered: bool = False
+    takes_turns: bool = True
+    unread: tuple[str, ...] = ()
 
 
 def form_of(columns: Mapping[str, str], wanted: str) -> Form | None:
@@ -74,7 +83,12 @@ def messages_of(value: Any) -> list[Message] | str:
             return f"message {number}: the role must be one of {', '.join(ROLES)}, not {role!r}"
         content = _content(entry.get("content", entry.get("value")))
         if content is None:
-            return f"message {number}: the content must be a text"
+            calls = (
+                "; calls of tools cannot be learned"
+                if {"tool_calls", "function_call"} & {*entry}
+                else ""
+            )
+            return f"message {number} ({role}): the content must be a text{calls}"
         messages.append({"role": str(role), "content": content})
     return messages
 
@@ -94,82 +108,133 @@ def _content(value: Any) -> str | None:
 
 def _chat(row: Row, columns: Mapping[str, str]) -> Example | Problem:
     column = columns["messages"]
-    messages = messages_of(row.values.get(column))
-    if isinstance(messages, str):
-        return Problem("wrong_messages", messages, row.number, column)
+    given = row.values.get(column)
+    if given is None:
+        others = [name for name, value in row.values.items() if value is not None]
+        message = f"there are no messages; the row has {others}, and all rows must be of one form"
+        return Problem("wrong_messages", message, row.number, column)
+    whole = messages_of(given)
+    if isinstance(whole, str):
+        return Problem("wrong_messages", whole, row.number, column)
+    messages = whole
     while messages and messages[-1]["role"] != "assistant":
         messages = messages[:-1]  # nothing follows that could be learned
-    if len(messages) < 2 or not messages[-1]["content"].strip():  # noqa: PLR2004 - asked, answered
+    if len(messages) < 2:  # noqa: PLR2004 - asked, answered
         message = "there is no answer to learn: an assistant's message must follow another one"
         return Problem("no_answer", message, row.number, column)
-    return Example(
-        row.number, {"messages": messages[:-1]}, Answer("messages", messages[-1]["content"])
+    for number, said in enumerate(messages, 1):
+        if not said["content"].strip():
+            is_last = number == len(messages)
+            message = f"message {number} ({said['role']}) is empty"
+            message += ": there is no answer to learn" if is_last else ""
+            return Problem("no_answer" if is_last else "empty_text", message, row.number, column)
+    items = cast("list[dict[str, Any]]", [given] if isinstance(given, dict) else given)
+    answer = Answer(
+        "messages",
+        messages[-1]["content"],
+        unanswered=len(messages) < len(whole),
+        takes_turns=_takes_turns(messages),
+        unread=tuple(sorted({name for item in items for name in item} - READ)),
     )
+    return Example(row.number, {"messages": messages[:-1]}, answer)
+
+
+def _takes_turns(messages: Sequence[Message]) -> bool:
+    """Say whether user and assistant alternate, after a system's message if there is one."""
+    roles = [message["role"] for message in messages if message["role"] != "tool"]
+    roles = roles[1:] if roles[0] == "system" else roles
+    return all(role == ("user", "assistant")[at % 2] for at, role in enumerate(roles))
 
 
 def _completion(row: Row, columns: Mapping[str, str]) -> Example | Problem:
     prompt, answer = (row.values.get(columns[role]) for role in ("prompt", "completion"))
     for role, value in (("prompt", prompt), ("completion", answer)):
-        if not isinstance(value, str) or not value.strip():
-            message = (
-                f"the {role} is empty" if value in (None, "") else f"the {role} must be a text"
-            )
-            return Problem("empty_text", message, row.number, columns[role])
-    return Example(
-        row.number, {"prompt": _with_input(str(prompt), row, columns)}, Answer("completion", str(answer))
-    )  # fmt: skip
+        fault = _text_fault(f"the {role}", value)
+        if fault is not None:
+            return Problem(*fault, row.number, columns[role])
+    joined = _with_input(str(prompt), row, columns)
+    if isinstance(joined, Problem):
+        return joined
+    return Example(row.number, {"prompt": joined}, Answer("completion", str(answer)))
 
 
-def _with_input(prompt: str, row: Row, columns: Mapping[str, str]) -> str:
+def _text_fault(name: str, value: Any) -> tuple[str, str] | None:
+    if value is not None and not isinstance(value, str):
+        return "wrong_type", f"{name} must be a text, not {type(value).__name__}"
+    return None if value and value.strip() else ("empty_text", f"{name} is empty")
+
+
+def _with_input(prompt: str, row: Row, columns: Mapping[str, str]) -> str | Problem:
     more = row.values.get(columns["input"]) if "input" in columns else None
-    return f"{prompt}\n\n{more}" if isinstance(more, str) and more.strip() else prompt
+    if more is not None and not isinstance(more, str):
+        message = f"the input must be a text, not {type(more).__name__}"
+        return Problem("wrong_type", message, row.number, columns["input"])
+    return f"{prompt}\n\n{more}" if more and more.strip() else prompt
 
 
 def _text(row: Row, columns: Mapping[str, str]) -> Example | Problem:
     text = row.values.get(columns["text"])
-    if not isinstance(text, str) or not text.strip():
-        return Problem("empty_text", "the text is empty", row.number, columns["text"])
+    fault = _text_fault("the text", text)
+    if fault is not None:
+        return Problem(*fault, row.number, columns["text"])
     return Example(row.number, {"text": text}, Answer("text"))
 
 
 def _preference(row: Row, columns: Mapping[str, str]) -> Example | Problem:
     """Read a pair of answers, as texts, as messages, or as whole chats that share their beginning."""
-    inputs = _asked(row, columns)
-    if isinstance(inputs, Problem):
-        return inputs
-    sides: list[str] = []
+    sides: list[tuple[list[Message], str]] = []
     for role in ("chosen", "rejected"):
-        answer = row.values.get(columns[role])
-        if isinstance(answer, list | dict):
-            messages = messages_of(cast("Any", answer))
-            if isinstance(messages, str):
-                return Problem("wrong_messages", messages, row.number, columns[role])
-            inputs = {"messages": messages[:-1]} if len(messages) > 1 else inputs
-            answer = messages[-1]["content"]
-        if not isinstance(answer, str) or not answer.strip():
-            return Problem("empty_text", f"{role} is empty", row.number, columns[role])
-        sides.append(answer)
-    if not inputs:
-        message = "the pair has no prompt: name a column prompt or messages"
-        return Problem("no_prompt", message, row.number, columns["chosen"])
-    if sides[0] == sides[1]:
+        side = _side(row, columns[role], role)
+        if isinstance(side, Problem):
+            return side
+        sides.append(side)
+    (begun, chosen), (other, rejected) = sides
+    if begun and other and begun != other:
+        message = "chosen and rejected are answers to different chats"
+        return Problem("different_prompts", message, row.number, columns["rejected"])
+    if chosen.strip() == rejected.strip():
         message = "chosen and rejected are the same: there is nothing to prefer"
         return Problem("same_answers", message, row.number, columns["rejected"])
-    return Example(row.number, inputs, Answer("preference", *sides))
+    begun = begun or other
+    inputs = {"messages": begun} if begun else _asked(row, columns)
+    if isinstance(inputs, Problem):
+        return inputs
+    return Example(row.number, inputs, Answer("preference", chosen, rejected))
+
+
+def _side(row: Row, column: str, role: str) -> tuple[list[Message], str] | Problem:
+    """Return the chat that an answer follows, where it is part of the answer, and the answer's text."""
+    answer: Any = row.values.get(column)
+    begun: list[Message] = []
+    if isinstance(answer, list | dict) and answer:
+        messages = messages_of(cast("Any", answer))
+        if isinstance(messages, str):
+            return Problem("wrong_messages", messages, row.number, column)
+        if messages[-1]["role"] != "assistant":
+            message = f"the last message of {role} must be the assistant's answer"
+            return Problem("no_answer", message, row.number, column)
+        begun, answer = messages[:-1], messages[-1]["content"]
+    fault = _text_fault(role, answer)
+    return (begun, str(answer)) if fault is None else Problem(*fault, row.number, column)
 
 
 def _asked(row: Row, columns: Mapping[str, str]) -> dict[str, Any] | Problem:
-    """Return what both answers answer; empty when there is no column of it."""
+    """Return what both answers answer."""
     role = next((role for role in ("messages", "prompt") if role in columns), None)
     if role is None:
-        return {}
+        message = "the pair has no prompt: name a column prompt or messages"
+        return Problem("no_prompt", message, row.number, columns["chosen"])
     given = row.values.get(columns[role])
-    if isinstance(given, str) and given.strip():
-        return {"prompt": _with_input(given, row, columns)}
-    messages = messages_of(given)
-    if isinstance(messages, str):
-        return Problem("wrong_messages", messages, row.number, columns[role])
-    return {"messages": messages}
+    if isinstance(given, list | dict):
+        messages = messages_of(cast("Any", given))
+        if isinstance(messages, str):
+            return Problem("wrong_messages", messages, row.number, columns[role])
+        return {"messages": messages}
+    fault = _text_fault("the prompt", given)
+    if fault is not None:
+        return Problem(*fault, row.number, columns[role])
+    joined = _with_input(str(given), row, columns)
+    return joined if isinstance(joined, Problem) else {"prompt": joined}
 
 
 def texts_of(example: Example) -> list[str]:
@@ -180,6 +245,15 @@ def texts_of(example: Example) -> list[str]:
     if example.target is not None:
         texts += [text for text in (example.target.text, example.target.rejected) if text]
     return texts
+
+
+def sequences_of(example: Example) -> list[list[str]]:
+    """Return the texts that are read in one go; of a pair twice, with one answer each."""
+    texts = texts_of(example)
+    if example.target is None or example.target.rejected is None:
+        return [texts]
+    *asked, chosen, rejected = texts
+    return [[*asked, chosen], [*asked, rejected]]
 
 
 def describe(rows: int, examples: Sequence[Example]) -> DataReport:
@@ -193,7 +267,8 @@ def describe(rows: int, examples: Sequence[Example]) -> DataReport:
     warnings: list[str] = []
     seen = {(str(example.inputs), str(example.target)) for example in examples}
     if len(seen) < len(examples):
-        warnings.append(f"{len(examples) - len(seen)} rows repeat another one word for word")
+        count = counted(len(examples) - len(seen), "row repeats", "rows repeat")
+        warnings.append(f"{count} another one word for word")
     pairs = [e.target for e in examples if e.target.rejected is not None]
     longer = sum(len(pair.text) > len(pair.rejected or "") for pair in pairs)
     if pairs:
@@ -204,6 +279,28 @@ def describe(rows: int, examples: Sequence[Example]) -> DataReport:
                 f"the chosen answer is mostly the {what} one: length alone tells them apart, "
                 "and the model will learn that"
             )
-    if rows > len(examples):
-        warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
-    return DataReport(rows, len(examples), warnings, statistics)
+    odd = [example.row for example in examples if not example.target.takes_turns]
+    if odd:
+        count = counted(len(odd), "chat does", "chats do")
+        warnings.append(
+            f"{count} not go back and forth between user and assistant; some chat templates refuse that "
+            f"({in_rows(odd)})"
+        )
+    return DataReport(rows, len(examples), warnings, statistics, _repairs(examples))
+
+
+def _repairs(examples: Sequence[Example]) -> list[str]:
+    repairs: list[str] = []
+    ended = [example.row for example in examples if example.target.unanswered]
+    if ended:
+        count = counted(len(ended), "chat ends", "chats end")
+        repairs.append(
+            f"{count} with messages that nobody answers; they are left out ({in_rows(ended)})"
+        )
+    unread = [example for example in examples if example.target.unread]
+    if unread:
+        names = sorted({name for example in unread for name in example.target.unread})
+        count = counted(len(unread), "chat has", "chats have")
+        where = in_rows([example.row for example in unread])
+        repairs.append(f"{count} messages with fields that are not read: {listed(names)} ({where})")
+    return repairs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from app.adapt.outputs import Encoded
 from app.adapt.task import Example
+from app.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,22 +34,41 @@ def encode(
     `input_ids` is the prompt, the target the token ids that follow it; `extra["learned"]` says which tokens
     of the prompt are learned too. A text without prompt that is longer than `max_length`
     becomes several sequences.
+
+    Raises:
+        InvalidRequest: the chat template is wrong, or refuses a chat.
     """
     made: Any = tokenizer
     if template is not None or not made.chat_template:
         made.chat_template = template or PLAIN_TEMPLATE
+    from jinja2 import TemplateError
+
     rows: list[Encoded] = []
     for index, example in enumerate(examples):
-        target: Answer | None = example.target
-        if target is not None and target.form == "text":
-            rows += _text(made, example, index, max_length)
-        elif target is None:
-            rows.append(_asked(made, example, index, max_length))
-        elif target.rejected is not None:
-            rows.append(_pair(made, example, index, max_length))
-        else:
-            rows.append(_answered(made, example, index, max_length))
+        try:
+            rows += _sequences(made, example, index, max_length)
+        except TemplateError as error:
+            raise _refused(example, error) from error
     return rows
+
+
+def _sequences(tokenizer: Any, example: Example, index: int, max_length: int) -> list[Encoded]:
+    target: Answer | None = example.target
+    if target is None:
+        return [_asked(tokenizer, example, index, max_length)]
+    if target.form == "text":
+        return _text(tokenizer, example, index, max_length)
+    if target.rejected is not None:
+        return [_pair(tokenizer, example, index, max_length)]
+    return [_answered(tokenizer, example, index, max_length)]
+
+
+def _refused(example: Example, error: Exception) -> InvalidRequest:
+    """Return the error for messages that a template does not take: some want turns, or no system's."""
+    where = f"inputs.{example.row}" if example.target is None else f"row {example.row}"
+    message = f"{where}: the model's chat template refuses the messages: {error}"
+    param = where if example.target is None else "task.chat_template"
+    return InvalidRequest(message, param=param, code="chat_template", details={"row": example.row})
 
 
 def _asked(tokenizer: Any, example: Example, index: int, max_length: int) -> Encoded:
@@ -59,10 +79,9 @@ def _asked(tokenizer: Any, example: Example, index: int, max_length: int) -> Enc
 
 def _answered(tokenizer: Any, example: Example, index: int, max_length: int) -> Encoded:
     """Return prompt and answer; of a chat, earlier answers are learned too."""
-    prompt, learned = _prompt(tokenizer, example)
-    prompt, (answer,) = _cut(
-        prompt, [_answer_ids(tokenizer, example, example.target.text)], max_length
-    )
+    whole, learned = _prompt(tokenizer, example)
+    said = _answer_ids(tokenizer, example, example.target.text)
+    prompt, (answer,) = _cut(whole, [said], max_length)
     learned = learned[len(learned) - len(prompt) :]
     return Encoded(
         prompt,
@@ -72,7 +91,12 @@ def _answered(tokenizer: Any, example: Example, index: int, max_length: int) -> 
         others=(answer,),
         units=sum(learned[1:]) + len(answer),
         is_joined=True,
-        extra={"learned": learned, "prompt": shown(example), "expected": example.target.text},
+        extra={
+            "learned": learned,
+            "prompt": shown(example),
+            "expected": example.target.text,
+            "truncated": len(whole) + len(said) > max_length,
+        },
     )
 
 
@@ -82,6 +106,7 @@ def _pair(tokenizer: Any, example: Example, index: int, max_length: int) -> Enco
         _answer_ids(tokenizer, example, text)
         for text in (example.target.text, example.target.rejected)
     ]
+    size = len(prompt) + max(map(len, answers))
     prompt, answers = _cut(prompt, answers, max_length)
     return Encoded(
         prompt,
@@ -90,6 +115,7 @@ def _pair(tokenizer: Any, example: Example, index: int, max_length: int) -> Enco
         example=index,
         others=tuple(answers),
         is_joined=True,
+        extra={"truncated": size > max_length},
     )
 
 

@@ -13,8 +13,9 @@ from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.token_classification import data, predict, report
 from app.adapt.tasks.token_classification.metrics import SpanMetrics
-from app.adapt.tasks.token_classification.words import OUTSIDE, cut_at, tags_of
+from app.adapt.tasks.token_classification.words import OUTSIDE, cut_at, other_scheme, tags_of
 from app.errors import InvalidData
+from app.kit.counting import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +40,7 @@ class TokenClassification(Task):
     )  # fmt: skip
 
     pipeline: ClassVar[str | None] = "token-classification"
+    minds_pieces: ClassVar[bool] = True
     parameters: ClassVar[type[Parameters]] = predict.SpanParameters
     roles: ClassVar[tuple[Role, ...]] = (
         Role("tokens", ("words",), required=False, description="A list of words."),
@@ -88,9 +90,17 @@ class TokenClassification(Task):
                               details={"file": filename})  # fmt: skip
         found = sorted({span.label for example in examples for span in example.target.spans})
         if not found:
-            message = f"{filename} marks nothing: every tag is O; there is nothing to learn"
+            message = f"{filename} marks nothing: there is no span, and no tag but O, to be learned"
             raise InvalidData(message, param="data.train", code="no_spans",
                               details={"file": filename})  # fmt: skip
+        pair = other_scheme(found)
+        if pair is not None:
+            message = (
+                f"{filename} has the tags {pair[0]!r} and {pair[1]!r}; the scheme goes before the label, "
+                "with a hyphen: B-PER, I-PER"
+            )
+            raise InvalidData(message, param="data.columns.tags", code="unknown_scheme",
+                              details={"file": filename, "labels": list(pair)})  # fmt: skip
         if len(found) > MAX_ENTITIES:
             message = f"{filename} has {len(found)} kinds of spans; is it the right column?"
             raise InvalidData(message, param="data.columns", code="too_many_labels",
@@ -108,9 +118,12 @@ class TokenClassification(Task):
                 continue
             close = difflib.get_close_matches(unknown, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            listed = ", ".join(sorted(known))
-            message = f"{unknown!r} is not among the kinds of spans in training ({listed}){hint}"
-            problems.add(Problem("unknown_label", message, example.row, None, unknown))
+            names = ", ".join(map(cut, sorted(known)))
+            message = (
+                f"{cut(unknown)!r} is not among the kinds of spans that are learned ({names}){hint}"
+            )
+            column = "tags" if "tokens" in example.inputs else "spans"
+            problems.add(Problem("unknown_label", message, example.row, column, cut(unknown)))
         return kept
 
     def report(self, rows: int, examples: Sequence[Example]) -> DataReport:
@@ -133,6 +146,20 @@ class TokenClassification(Task):
     def texts(self, example: Example) -> list[str]:
         """Return the text."""
         return [data.text_and_words(example.inputs)[0]]
+
+    def untaught(self, examples: Sequence[Example]) -> list[str]:
+        """Return the kinds of spans that no example has."""
+        found = {span.label for example in examples for span in example.target.spans}
+        return [name for name in self.entities or [] if name not in found]
+
+    def when_too_long(self) -> str:
+        """Say that it is read in windows."""
+        return "is read in several windows"
+
+    def piece_note(self, example: Example, pieces: Sequence[tuple[int, int]]) -> str | None:
+        """Say whether a span begins or ends inside of a piece."""
+        text, _ = data.text_and_words(example.inputs)
+        return data.piece_note(text, example.target, pieces)
 
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int

@@ -18,8 +18,10 @@ from app.adapt.tasks.token_classification.words import (
     join_words,
     spans_of,
     split_words,
+    tag_fault,
     tags_of,
 )
+from app.kit.counting import cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,14 +30,22 @@ IGNORED = -100  # the target of special tokens, and of what another window answe
 SHARED = 4  # neighbouring windows share a quarter of their length
 SHOWN = 80
 LABEL_KEYS = ("label", "entity_group", "entity", "type", "tag")
+TEXT_KEYS = ("text", "word")  # some data says what it marks
+PIECE_NOTE = (
+    "with spans that begin or end inside of a token: the model learns and finds whole tokens"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The target of an example: its spans, and how many tags began what had not begun."""
+    """The target of an example: its spans, and what was put right in them.
+
+    `broken` counts tags that went on in what had not begun, or never ended; `doubled` spans given twice.
+    """
 
     spans: tuple[Span, ...]
     broken: int = 0
+    doubled: int = 0
 
 
 def parse(
@@ -70,20 +80,32 @@ def _tagged(
 
 
 def _token_fault(tokens: Any) -> tuple[str, str] | None:
-    if not isinstance(tokens, list) or not tokens:
-        return "empty_text", "a list of tokens is needed"
+    if tokens is None or tokens in ([], ""):
+        return "empty_text", "there are no tokens"
+    if not isinstance(tokens, list):
+        return "wrong_type", f"a list of tokens is needed, not {_kind(tokens)}"
     for position, token in enumerate(cast("list[Any]", tokens)):
         if not isinstance(token, str) or not token.strip():
             return "wrong_type", f"token {position} must be a non-empty string"
     return None
 
 
+def _kind(value: Any) -> str:
+    """Name the type of a value; a string where a list should be has a usual cause."""
+    if isinstance(value, str):
+        return "a string (CSV holds no lists: use JSON lines, Parquet or CoNLL)"
+    return type(value).__name__
+
+
 def _tags(tags: Any, names: Sequence[str] | None) -> list[str] | str:
     """Return tags as strings, or what is wrong with them."""
     if not isinstance(tags, list):
-        return "a list of tags is needed"
+        return f"a list of tags is needed, not {_kind(tags)}"
     read: list[str] = []
-    for position, tag in enumerate(cast("list[Any]", tags)):
+    for position, given in enumerate(cast("list[Any]", tags)):
+        # Text formats have no numbers but in strings.
+        is_digits = isinstance(given, str) and given.isascii() and given.isdecimal()
+        tag: Any = int(given) if is_digits and len(given) < 6 else given  # noqa: PLR2004
         if isinstance(tag, int) and not isinstance(tag, bool):
             if names is None:
                 return "the tags are numbers; say what they mean with task.tag_names"
@@ -91,6 +113,9 @@ def _tags(tags: Any, names: Sequence[str] | None) -> list[str] | str:
                 return f"tag {position} is {tag}, but task.tag_names has {len(names)} names"
             read.append(names[tag])
         elif isinstance(tag, str):
+            fault = tag_fault(tag.strip())
+            if fault is not None:
+                return f"tag {position}: {fault}"
             read.append(tag.strip())
         else:
             return f"tag {position} must be a string such as 'B-PER' or 'O'"
@@ -103,11 +128,13 @@ def _spanned(
     del names
     text, given = (row.values.get(columns[role]) for role in ("text", "spans"))
     if not isinstance(text, str) or not text.strip():
-        message = "the text is empty" if not text else "the text must be a string"
-        problems.add(Problem("empty_text", message, row.number, columns["text"]))
+        is_empty = text is None or isinstance(text, str)
+        message = "the text is empty" if is_empty else "the text must be a string"
+        code = "empty_text" if is_empty else "wrong_type"
+        problems.add(Problem(code, message, row.number, columns["text"]))
         return None
     if not isinstance(given, list):
-        message = 'a list of {"start", "end", "label"} is needed; an empty one marks nothing'
+        message = 'a list of {"start", "end", "label"} is needed; an empty one says that nothing is marked'
         problems.add(Problem("wrong_type", message, row.number, columns["spans"], _shown(given)))
         return None
     spans: list[Span] = []
@@ -119,16 +146,17 @@ def _spanned(
             )
             return None
         spans.append(span)
-    spans.sort(key=lambda span: (span.start, span.end))
-    for first, second in pairwise(spans):
+    kept = sorted(set(spans), key=lambda span: (span.start, span.end))
+    for first, second in pairwise(kept):
         if second.start < first.end:
             message = (
-                f"the spans {first.start}-{first.end} and {second.start}-{second.end} overlap; "
-                "a character can be in one span only"
+                f"the spans {first.start}-{first.end} ({first.label}) and {second.start}-{second.end} "
+                f"({second.label}) overlap; a character can be in one span only"
             )
             problems.add(Problem("overlapping_spans", message, row.number, columns["spans"]))
             return None
-    return Example(row.number, {"text": text}, Marked(tuple(spans)))
+    marked = Marked(tuple(kept), doubled=len(spans) - len(kept))
+    return Example(row.number, {"text": text}, marked)
 
 
 def _span(item: Any, text: str) -> Span | Problem:
@@ -136,19 +164,27 @@ def _span(item: Any, text: str) -> Span | Problem:
     start: Any = None
     end: Any = None
     label: Any = None
+    said: Any = None
     if isinstance(item, dict):
         entry = cast("dict[str, Any]", item)
         start, end = entry.get("start"), entry.get("end")
         label = next((entry[key] for key in LABEL_KEYS if entry.get(key)), None)
+        said = next((entry[key] for key in TEXT_KEYS if entry.get(key)), None)
     elif isinstance(item, list) and len(cast("list[Any]", item)) == 3:  # noqa: PLR2004
         start, end, label = cast("list[Any]", item)
     if not isinstance(label, str) or not label.strip():
-        return Problem("wrong_type", 'a span is {"start": 0, "end": 5, "label": "PER"}')
+        message = (
+            'a span is {"start": 0, "end": 5, "label": "PER"}; this one has no label that is a text'
+        )
+        return Problem("wrong_type", message)
     if not _is_index(start) or not _is_index(end):
-        return Problem("wrong_type", "start and end of a span are whole numbers of characters")
-    if not 0 <= start < end <= len(text):
-        message = f"the span {start}-{end} is outside of the text, which has {len(text)} characters"
-        return Problem("span_outside_text", message)
+        message = (
+            f"start and end of a span are whole numbers of characters, not {start!r} and {end!r}"
+        )
+        return Problem("wrong_type", message[: 2 * SHOWN])
+    fault = _place_fault(start, end, text, said)
+    if fault is not None:
+        return fault
     while start < end and text[start].isspace():
         start += 1
     while start < end and text[end - 1].isspace():
@@ -156,6 +192,32 @@ def _span(item: Any, text: str) -> Span | Problem:
     if start == end:
         return Problem("empty_span", "the span covers spaces only")
     return Span(start, end, label.strip())
+
+
+def _place_fault(start: int, end: int, text: str, said: Any) -> Problem | None:
+    """Say what is wrong with a place; `said` is the text that the data has for it, if any."""
+    if start == end:
+        return Problem(
+            "empty_span", f"the span {start}-{end} is empty; its end is not part of a span"
+        )
+    if start > end:
+        return Problem("reversed_span", f"the span {start}-{end} ends before it begins")
+    if start < 0 or end > len(text):
+        message = f"the span {start}-{end} is outside of the text, which has {len(text)} characters"
+        if 0 <= start < end <= len(text.encode()):
+            message += "; are these bytes? Characters are counted"
+        return Problem("span_outside_text", message)
+    found = text[start:end]
+    if not isinstance(said, str) or found.strip() == said.strip():
+        return None
+    at = min(
+        (m for m in range(len(text)) if text.startswith(said, m)),
+        key=lambda m: abs(m - start),
+        default=-1,
+    )
+    where = f"; that is at {at}-{at + len(said)} (the end is not part of a span)" if at >= 0 else ""
+    message = f"the text at {start}-{end} is {cut(found)!r}, not {cut(said)!r}{where}"
+    return Problem("span_text_differs", message)
 
 
 def _is_index(value: Any) -> TypeGuard[int]:
@@ -209,10 +271,19 @@ def encode(
                 row=example.row,
                 example=owner,
                 units=len(own),
-                extra=whole[owner] | {"offsets": [tuple(offsets[at]) for at in own], "pieces": own},
+                extra=whole[owner] | _part(example, whole[owner]["text"], offsets, own),
             )
         )
     return rows
+
+
+def _part(
+    example: Example, text: str, offsets: Sequence[Offsets], own: Sequence[int]
+) -> dict[str, Any]:
+    """Return what a window knows of what it answers for."""
+    places = [(offsets[at][0], offsets[at][1]) for at in own]
+    note = None if example.target is None else piece_note(text, example.target, places)
+    return {"offsets": places, "pieces": own, "note": note}
 
 
 def _windows(
@@ -253,6 +324,19 @@ def _target(
     for at, tag in zip(own, tags_of([offsets[at] for at in own], marked.spans), strict=True):
         target[at] = index.get(tag, index[OUTSIDE])
     return target
+
+
+def piece_note(text: str, marked: Marked, pieces: Sequence[Offsets]) -> str | None:
+    """Say whether a span begins or ends inside of a piece."""
+    edges = {edge for span in marked.spans for edge in (span.start, span.end)}
+    for piece in pieces:
+        edges.difference_update(piece)
+    for start, end in pieces if edges else ():
+        while start < end and text[start].isspace():  # some tokenizers count a space in
+            start += 1  # noqa: PLW2901
+        if any(start < edge < end for edge in edges):
+            return PIECE_NOTE
+    return None
 
 
 def _shown(value: Any) -> str:

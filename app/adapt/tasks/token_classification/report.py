@@ -8,9 +8,9 @@ from typing import Any
 
 from app.adapt.task import DataReport, Example
 from app.adapt.tasks.token_classification.data import Marked, text_and_words
+from app.kit.counting import counted, in_rows, listed
 
 FEW_SPANS = 8
-SHOWN = 10
 
 
 def describe(rows: int, examples: Sequence[Example]) -> DataReport:
@@ -30,29 +30,28 @@ def describe(rows: int, examples: Sequence[Example]) -> DataReport:
         last = len(words) - 1
         statistics["words"] = {"min": words[0], "p50": words[last // 2],
                                "p95": words[int(last * 0.95)], "max": words[last]}  # fmt: skip
+    scarce = sorted(label for label, count in counts.items() if count < FEW_SPANS)
+    few = f"labels with fewer than {FEW_SPANS} spans: {listed(scarce)}"
     return DataReport(
         rows=rows,
         usable=len(examples),
-        warnings=_warnings(rows, examples, counts),
+        warnings=[few] if scarce else [],
         statistics=statistics,
+        repairs=_repairs(examples),
     )
 
 
-def _warnings(rows: int, examples: Sequence[Example], counts: Counter[str]) -> list[str]:
-    warnings: list[str] = []
-    broken = [example for example in examples if example.target.broken]
+def _repairs(examples: Sequence[Example]) -> list[str]:
+    repairs: list[str] = []
+    broken = [example.row for example in examples if example.target.broken]
     if broken:
-        total = sum(example.target.broken for example in broken)
-        where = ", ".join(str(example.row) for example in broken[:SHOWN])
-        more = ", ..." if len(broken) > SHOWN else ""
-        warnings.append(
-            f"{total} tags go on in a span that has not begun (rows {where}{more}); they are read as "
-            "its beginning, as in the IOB1 scheme"
+        count = counted(sum(e.target.broken for e in examples), "tag")
+        repairs.append(
+            f"{count} out of sequence ({in_rows(broken)}): what goes on in a span that has not begun "
+            "begins it, as in the IOB1 scheme, and what is left open ends"
         )
-    if rows > len(examples):
-        warnings.append(f"{rows - len(examples)} of {rows} rows cannot be used")
-    scarce = sorted(label for label, count in counts.items() if count < FEW_SPANS)
-    if scarce:
-        listed = ", ".join(map(repr, scarce[:SHOWN]))
-        warnings.append(f"labels with fewer than {FEW_SPANS} spans: {listed}")
-    return warnings
+    doubled = [example.row for example in examples if example.target.doubled]
+    if doubled:
+        count = counted(sum(e.target.doubled for e in examples), "span is", "spans are")
+        repairs.append(f"{count} given twice, and taken once ({in_rows(doubled)})")
+    return repairs

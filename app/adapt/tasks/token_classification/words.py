@@ -14,6 +14,7 @@ UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 IS_UNSPACED = re.compile(rf"[{UNSPACED}]")
 OUTSIDE = "O"
+PREFIXES = {"B", "I", "O", "E", "S", "L", "U", "M"}
 
 Offsets = tuple[int, int]
 
@@ -70,37 +71,65 @@ def tags_of(words: Sequence[Offsets], spans: Sequence[Span]) -> list[str]:
 
 
 def spans_of(tags: Sequence[str], words: Sequence[Offsets]) -> tuple[list[Span], int]:
-    """Return the spans that tags say, and how many of them begin without a beginning.
+    """Return the spans that tags say, and how many of them begin without a beginning or never end.
 
     Reads IOB2, IOB1, BIOES (and its other name, BILOU) and tags without prefixes. A tag that goes on
-    in what has not begun begins it, as in the CoNLL evaluation script (Sang & Buchholz 2000).
+    in what has not begun begins it, as in the CoNLL evaluation script (Sang & Buchholz 2000); where
+    ends are tagged, a span without one ends before the next tag.
     """
     spans: list[Span] = []
-    broken = 0
+    broken = unfinished = 0
+    tags_ends = False
     start, last, label = 0, 0, ""  # the open span, none while `label` is empty
     for (word_start, word_end), tag in zip(words, tags, strict=True):
         prefix, name = split_tag(tag)
-        begins = prefix in {"B", "S", "U"}
-        if label and (begins or name != label):
+        if label and (prefix in {"B", "S", "U"} or name != label):
             spans.append(Span(start, last, label))
+            unfinished += 1
             label = ""
         if name and not label:
             start, label = word_start, name
             broken += prefix in {"I", "E", "L", "M"}
         last = word_end
-        if label and prefix in {"E", "S", "L", "U"}:
-            spans.append(Span(start, last, label))
-            label = ""
+        if prefix in {"E", "S", "L", "U"}:
+            tags_ends = True
+            if label:
+                spans.append(Span(start, last, label))
+                label = ""
     if label:
         spans.append(Span(start, last, label))
-    return spans, broken
+        unfinished += 1
+    return spans, broken + (unfinished if tags_ends else 0)
 
 
 def split_tag(tag: str) -> tuple[str, str]:
     """Return a tag's prefix and its label; ("", "") is outside of all spans."""
-    if tag in {OUTSIDE, "", "_"}:
+    if tag in {OUTSIDE, OUTSIDE.lower(), "", "_"}:
         return "", ""
     prefix, separator, name = tag.partition("-")
-    if separator and prefix in {"B", "I", "O", "E", "S", "L", "U", "M"} and name:
-        return prefix, name
+    if separator and prefix.upper() in PREFIXES and name:
+        return prefix.upper(), name
     return "", tag
+
+
+def tag_fault(tag: str) -> str | None:
+    """Say what is wrong with a tag by itself: it is empty, or a prefix without a label."""
+    if not tag:
+        return "it is empty; O is outside of all spans"
+    prefix, separator, name = tag.partition("-")
+    if separator and not name and prefix.upper() in PREFIXES:
+        return f"{tag!r} names no label; write {prefix}-PER, for example"
+    return None
+
+
+def other_scheme(labels: Iterable[str]) -> tuple[str, str] | None:
+    """Return two labels that are tags of a scheme that is not ours, such as PER-B and PER-I."""
+    known = set(labels)
+    for mark in "-_ ":
+        for label in sorted(known):
+            ending, beginning = label.removesuffix(f"{mark}B"), label.removeprefix(f"B{mark}")
+            if ending != label and f"{ending}{mark}I" in known:
+                return label, f"{ending}{mark}I"
+            if beginning != label and f"I{mark}{beginning}" in known:
+                return label, f"I{mark}{beginning}"
+    return None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field
 
+from app.adapt.reader import Problem, Problems
 from app.adapt.task import Example, Role
 from app.adapt.tasks.translation.metrics import TranslationMetrics, segmentation_for
 from app.adapt.text_to_text import TextToText
+from app.errors import InvalidData
 
 if TYPE_CHECKING:
     from app.adapt.reader import Row
     from app.adapt.task import Metrics, Network
 
+CODE = re.compile(r"[a-z]{2}|[a-z]{2,3}[_-]\w{2,8}")  # of a language: en, en_XX, zho_Hans
 NESTED = "translation"  # the column of the Hub's data sets: {"en": ..., "de": ...}
 
 
@@ -58,21 +62,62 @@ class Translation(TextToText):
             match = next((by_lower[name] for name in names if name in by_lower), None)
             if role not in roles and match is not None:
                 roles[role] = match
-        if NESTED in found and not roles:
+        is_nested = NESTED in found and {*roles.values()} <= {NESTED}
+        if is_nested:
             return {"source": NESTED, "target": NESTED}
-        return super().resolve_columns(found, roles, filename)
+        try:
+            return super().resolve_columns(found, roles, filename)
+        except InvalidData as error:
+            codes = [name for name in found if CODE.fullmatch(name) and name != "id"]
+            if error.error_code != "column_not_found" or given or len(codes) < 2:  # noqa: PLR2004
+                raise
+            message = (
+                f"{error.message}; where columns are named by language, say which: "
+                f'{{"kind": "translation", "source_language": "{codes[0]}", '
+                f'"target_language": "{codes[1]}"}}'
+            )
+            raise InvalidData(
+                message, param=error.param, code=error.error_code, details=error.details
+            ) from None
+
+    def parse(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Read texts; of the nested form the languages that the first row has, in its order."""
+        if columns["source"] != columns["target"] or None not in self.languages:
+            return super().parse(rows, columns, problems)
+        rows = list(rows)
+        first = next((found for row in rows if (found := _nested(row, columns))), {})
+        if not first:
+            return super().parse(rows, columns, problems)
+        source, target = self.languages
+        others = [code for code in first if code not in {source, target}]
+        if len(others) != self.languages.count(None):
+            message = (
+                f"the column {columns['source']!r} has the languages {list(first)}; say which with "
+                "task.source_language and task.target_language"
+            )
+            problems.add(Problem("which_languages", message, rows[0].number, columns["source"]))
+            return []
+        source = source or others.pop(0)
+        target = target or others.pop(0)
+        whole: list[Row] = []
+        for row in rows:
+            missing = [code for code in (source, target) if code not in _nested(row, columns)]
+            if missing:
+                message = f"there is no {missing[0]!r} in it"
+                problems.add(Problem("missing_side", message, row.number, columns["source"]))
+            else:
+                whole.append(row)
+        named = self.model_copy(update={"source_language": source, "target_language": target})
+        return super(Translation, named).parse(whole, columns, problems)
 
     def sides(self, row: Row, columns: Mapping[str, str]) -> tuple[Any, Any]:
-        """Return source and target; of the nested form by language, or in the order they have there."""
+        """Return source and target; of the nested form by language."""
         if columns["source"] != columns["target"]:
             return super().sides(row, columns)
-        nested = row.values.get(columns["source"])
-        if not isinstance(nested, dict):
-            return None, None
-        by_language = cast("dict[str, Any]", nested)
-        source, target = ([*by_language, None, None])[:2]
-        source, target = self.source_language or source, self.target_language or target
-        return by_language.get(str(source)), by_language.get(str(target))
+        nested = _nested(row, columns)
+        return nested.get(str(self.source_language)), nested.get(str(self.target_language))
 
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
         """Decide how BLEU cuts texts into words."""
@@ -99,3 +144,9 @@ class Translation(TextToText):
     def example_input(self) -> Any:
         """Return a text."""
         return "Two men are standing at the bridge."
+
+
+def _nested(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the texts by language, none of a row that has something else there."""
+    value = row.values.get(columns["source"])
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
