@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel
 
-from app.adapt.layers.features import pool
+from app.adapt.architectures.features import pool
 from app.adapt.network import TransformerNetwork, inputs_of, new_parameters, noted, pad
 from app.adapt.outputs import Batch, Encoded, Outputs
 
