@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def reduce(
-    matrix_VH: NDArray[Any], size: int, *, skip: int = 0, fit: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
+def reduce(matrix_VH: NDArray[Any], size: int, *, skip: int = 0) -> NDArray[np.float32]:
     """Return the entries (V, D) by their principal components.
 
     (M - c) U, with c the mean entry and U the eigenvectors of the covariance (M - c)^T (M - c) / V of the
     largest eigenvalues: `size` of them after the first `skip`, which say what all entries have in common
-    (Mu & Viswanath 2018, arXiv 1702.01417). `fit` (V,) says which entries c and U are taken of, None all.
-    The sign of a component is free, and set so that its largest weight is positive.
+    (Mu & Viswanath 2018, arXiv 1702.01417). The sign of a component is free, and set so that its largest
+    weight is positive.
 
     Raises:
         ValueError: fewer than `skip` + `size` components.
@@ -29,11 +27,9 @@ def reduce(
         message = f"{size} components after the first {skip} of {width}"
         raise ValueError(message)
     entries_VH = matrix_VH.astype(np.float64)
-    known_VH = entries_VH if fit is None else entries_VH[fit]
-    mean_H = known_VH.mean(axis=0)
-    centred_VH = known_VH - mean_H
-    _, ascending_HH = np.linalg.eigh(centred_VH.T @ centred_VH / len(known_VH))
+    entries_VH -= entries_VH.mean(axis=0)
+    _, ascending_HH = np.linalg.eigh(entries_VH.T @ entries_VH / len(entries_VH))
     axes_HD = ascending_HH[:, ::-1][:, skip : skip + size]
     largest_D = np.abs(axes_HD).argmax(axis=0)
     axes_HD = axes_HD * np.sign(axes_HD[largest_D, np.arange(size)])
-    return ((entries_VH - mean_H) @ axes_HD).astype(np.float32)
+    return (entries_VH @ axes_HD).astype(np.float32)
