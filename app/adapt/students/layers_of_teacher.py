@@ -169,6 +169,7 @@ def _check_loads(folder: Path) -> None:
     In some architectures a layer depends on its number (every third one attends to everything, the first
     has no normalization), so that not every choice of layers is a model.
     """
+    import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModel
 
@@ -176,9 +177,13 @@ def _check_loads(folder: Path) -> None:
 
     config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     try:
-        _, info = AutoModel.from_pretrained(
-            folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True
-        )
+        with torch.random.fork_rng(devices=[]):  # what has no weights is drawn
+            _, info = AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except (ValueError, StrictDataclassError) as error:
         raise _unfit(config) from error
     odd = {*info["missing_keys"], *info["unexpected_keys"]}

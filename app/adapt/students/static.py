@@ -72,7 +72,8 @@ class Static(Student):
 
         teacher = cast("Path", material.teacher)  # there is one: needs_teacher
         tokenizer: Any = AutoTokenizer.from_pretrained(teacher, local_files_only=True)
-        encoder = load_encoders([teacher])[0]
+        with torch.random.fork_rng(devices=[]):  # loading draws what the teacher has no weights for
+            encoder = load_encoders([teacher])[0]
         size = self._size_within(int(encoder.config.hidden_size))
         spoken = _spoken(tokenizer)
         vectors_VH = entry_vectors(encoder, spoken, *_frame(tokenizer))
@@ -85,11 +86,11 @@ class Static(Student):
             silent_ids=sorted(tokenizer.all_special_ids),
             pad_token_id=tokenizer.pad_token_id,
         )
-        network = StaticModel(config)
         table_VD = torch.zeros(num_entries, size)
         table_VD[torch.tensor(spoken)] = torch.from_numpy(vectors_VD)
-        with torch.no_grad():
-            network.embedding.weight.copy_(table_VD)
+        with torch.device("meta"):
+            network = StaticModel(config)
+        network.embedding.weight = torch.nn.Parameter(table_VD)
         network.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
 

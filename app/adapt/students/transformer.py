@@ -80,13 +80,12 @@ class Transformer(Student):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(material.seed)
             network = AutoModel.from_config(self._resized(config), dtype=torch.float32)
-        if self.embeddings == "teacher":
-            source = AutoModel.from_pretrained(base, local_files_only=True, dtype=torch.float32)
-            table_VD = self._narrowed(
-                source.get_input_embeddings().weight, network.get_input_embeddings().weight
-            )
-            with torch.no_grad():
-                network.get_input_embeddings().weight.copy_(table_VD)
+            if self.embeddings == "teacher":
+                source = AutoModel.from_pretrained(base, local_files_only=True, dtype=torch.float32)
+                fresh_VD = network.get_input_embeddings().weight
+                table_VD = self._narrowed(source.get_input_embeddings().weight, fresh_VD)
+                with torch.no_grad():
+                    fresh_VD.copy_(table_VD)
         network.save_pretrained(folder, safe_serialization=True)
         tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True)
         tokenizer.save_pretrained(folder)
