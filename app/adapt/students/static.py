@@ -47,7 +47,7 @@ class Static(Student):
         description="Width of the vectors; auto: 256, or what a narrower teacher has.",
     )
     remove_components: int = Field(
-        default=5,
+        default=8,
         ge=0,
         le=64,
         description="How many of the first principal components are left out: what all entries share.",
