@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
+# Imported for what it registers: networks of our own, which are loaded like any other.
+import app.adapt.architectures  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.errors import InvalidSpec
 

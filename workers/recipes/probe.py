@@ -22,7 +22,7 @@ from workers.training.evaluate import Stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.adapt.layers.features import FeatureClassifier
+    from app.adapt.architectures.features import FeatureClassifier
     from app.adapt.method import FeatureMethod
 
     Features = NDArray[np.float32]

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel
 
-from app.adapt.layers.features import pool
+from app.adapt.architectures.features import pool
+from app.adapt.architectures.static import StaticModel
 from app.adapt.network import TransformerNetwork, inputs_of, new_parameters, noted, pad
 from app.adapt.outputs import Batch, Encoded, Outputs
 
@@ -104,9 +105,9 @@ class EmbeddingNetwork(TransformerNetwork):
         super().save(network, folder)
         config = cast("Any", network).config
         options: dict[str, Any] = config.attune_embedding
-        if options["layers"] != [-1]:
+        modules = _modules(network, options)
+        if not modules:
             return
-        modules = ["Transformer", "Pooling", *(["Normalize"] if options["normalize"] else [])]
         listed = [
             {
                 "idx": at,
@@ -120,10 +121,23 @@ class EmbeddingNetwork(TransformerNetwork):
             f"pooling_mode_{mode}": name in options["poolings"] for name, mode in MODES.items()
         }
         (folder / "modules.json").write_text(json.dumps(listed, indent=2))
-        (folder / "1_Pooling").mkdir()
-        (folder / "1_Pooling" / "config.json").write_text(
-            json.dumps({"word_embedding_dimension": config.hidden_size, **pooling}, indent=2)
-        )
-        if options["normalize"]:
-            (folder / "2_Normalize").mkdir()
-            (folder / "2_Normalize" / "config.json").write_text("{}")
+        if "Pooling" in modules:
+            (folder / "1_Pooling").mkdir()
+            (folder / "1_Pooling" / "config.json").write_text(
+                json.dumps({"word_embedding_dimension": config.hidden_size, **pooling}, indent=2)
+            )
+        if "Normalize" in modules:
+            normalize = folder / f"{len(modules) - 1}_Normalize"
+            normalize.mkdir()
+            (normalize / "config.json").write_text("{}")
+
+
+def _modules(network: nn.Module, options: dict[str, Any]) -> list[str]:
+    """Return what a network is made of in sentence-transformers, nothing where that cannot do the same."""
+    last = ["Normalize"] if options["normalize"] else []
+    if isinstance(network, StaticModel):
+        # Its means leave the silent tokens out: the same direction, another length.
+        is_same = options["poolings"] == ["mean"] and len(options["layers"]) == 1 and last
+        return ["StaticEmbedding", *last] if is_same else []
+    is_known = type(network).__module__.startswith("transformers.")
+    return ["Transformer", "Pooling", *last] if is_known and options["layers"] == [-1] else []

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from app.adapt.layers.features import FeatureConfig, load_encoders, make_classifier
+from app.adapt.architectures.features import FeatureConfig, load_encoders, make_classifier
 from app.adapt.network import TransformerNetwork, inputs_of, noted, pad
 from app.adapt.outputs import Batch, Outputs
 
