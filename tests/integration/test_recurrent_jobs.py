@@ -25,7 +25,13 @@ from workers.protocol import Event, FinishedEvent
 from workers.recipes import run_recipe
 from workers.training.loop import Drained
 
-FITTING = ("text-classification", "token-classification", "question-answering", "sentence-similarity")
+FITTING = (
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "sentence-similarity",
+)
+BOTH = pytest.mark.parametrize("job", ["bilstm", "bigru"], indirect=True)
 SIZES = {"embedding_size": 12, "hidden_size": 8, "num_layers": 2}
 
 
@@ -45,11 +51,11 @@ def make_base(job: TinyJob, kind: str, texts: list[str]) -> None:
     STUDENTS[kind].model_validate({"kind": kind, **SIZES}).make(base, Material(texts, 0))
 
 
-@pytest.fixture(params=["bilstm", "bigru"])
+@pytest.fixture
 def job(request, tmp_path) -> TinyJob:
-    """A job that tells good from bad, from a fresh network."""
+    """A job that tells good from bad, from a fresh network: a BiLSTM where the test names none."""
     job = TinyJob(tmp_path, learning_rate=0.01)
-    make_base(job, request.param, [*SENTENCES, "0 1 2 3 4 5 6 7 8 9"])
+    make_base(job, getattr(request, "param", "bilstm"), [*SENTENCES, "0 1 2 3 4 5 6 7 8 9"])
     job.runtime |= {"baselines": False}
     return job
 
@@ -82,17 +88,22 @@ def answers_of(finished: FinishedEvent, inputs: list[Any]) -> list[Any]:
     return decode_answers(served.task, served.answer(encoded, parameters), encoded, parameters)
 
 
+@BOTH
 def test_it_learns_and_is_served(job):
     job.optimization |= {"epochs": 8}
     finished = run(job, [])
     assert finished.metrics["validation/accuracy"] > 0.9
     config = json.loads((finished.folder / "config.json").read_text())
-    assert (config["model_type"], config["id2label"]) == ("attune-recurrent", {"0": "bad", "1": "good"})
+    assert (config["model_type"], config["id2label"]) == (
+        "attune-recurrent",
+        {"0": "bad", "1": "good"},
+    )
     together = answers_of(finished, ["a fine film", "i hated it from start to end", "a fine film"])
     assert [answer["label"] for answer in together] == ["good", "bad", "good"]
     assert answers_of(finished, ["a fine film"])[0] == together[0] == together[2]
 
 
+@BOTH
 def test_a_stopped_job_ends_with_the_same_bytes(job):
     job.optimization |= {"epochs": 1}
     undisturbed: list[Event] = []
@@ -141,7 +152,9 @@ def test_a_finished_one_is_a_source(job):
     assert again.metrics["validation/accuracy"] == pytest.approx(
         first.metrics["validation/accuracy"]
     )
-    probed = run(job, [], method={"kind": "linear_probe", "layers": [0, -1], "poolings": ["mean", "max"]})
+    probed = run(
+        job, [], method={"kind": "linear_probe", "layers": [0, -1], "poolings": ["mean", "max"]}
+    )
     assert probed.report["trained_parameters"] == 2 * 2 * (12 + 16) + 2
     assert probed.metrics["validation/accuracy"] > 0.9
 

@@ -73,7 +73,9 @@ def test_states_of_a_row_do_not_depend_on_the_batch(cell, extra):
             torch.testing.assert_close(one[0], many[at, : len(row)], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("cell", "pooling", "head_size"), list(product(CELLS, POOLINGS, (None, 5))))
+@pytest.mark.parametrize(
+    ("cell", "pooling", "head_size"), list(product(CELLS, POOLINGS, (None, 5)))
+)
 def test_logits_of_a_row_do_not_depend_on_the_batch(cell, pooling, head_size):
     config = config_of(cell=cell, pooling=pooling, head_size=head_size)
     network = made(RecurrentForSequenceClassification, config)

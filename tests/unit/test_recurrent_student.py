@@ -113,7 +113,9 @@ def test_vectors_of_another_model_than_the_teacher(tmp_path, teacher):
     assert config["embedding_size"] == 8
     source, pieces = scaled(input_embeddings(other, "other")), AutoTokenizer.from_pretrained(other)
     within = pieces.convert_tokens_to_ids("j")
-    torch.testing.assert_close(weights[WORDS][tokenizer.convert_tokens_to_ids("##j")], source[within])
+    torch.testing.assert_close(
+        weights[WORDS][tokenizer.convert_tokens_to_ids("##j")], source[within]
+    )
     torch.testing.assert_close(
         weights[WORDS][tokenizer.convert_tokens_to_ids("joy")],
         source[pieces.convert_tokens_to_ids("joy")],

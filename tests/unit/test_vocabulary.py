@@ -23,7 +23,8 @@ def pieces(tokenizer, text: str) -> list[str]:
 def test_words_contractions_numbers_and_signs():
     tokenizer = learned(ENGLISH)
     expected = (
-        "Don", "'t", "stop", ":", "the", "film", "'s", "end", "(", "of", "1999", ")", "isn", "’t", "bad", "!",
+        "Don", "'t", "stop", ":", "the", "film", "'s", "end", "(", "of", "1999", ")", "isn", "’t", "bad",
+        "!",
     )  # fmt: skip
     assert pieces(tokenizer, ENGLISH) == list(expected)
     tokens = tokenizer.encode(ENGLISH, add_special_tokens=False).tokens

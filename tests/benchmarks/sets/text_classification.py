@@ -90,4 +90,10 @@ SETS = FEW_SETS | {
             "optimization": {"epochs": 2, "max_length": 192},
         },
     ),
+    "thucnews_zh": PublishedSet(
+        lambda: _with_header("thucnews_titles_zh/train.tsv"),
+        lambda: _with_header("thucnews_titles_zh/test.tsv"),
+        TASK,
+        name="thucnews.tsv",
+    ),
 }
