@@ -33,6 +33,8 @@ def as_they_come(kind: str) -> Student | None:
         return None
 
 
+# The teacher is an encoder, and what is made of one is asked to do an encoder's tasks.
+ENCODED = [kind for kind in TASKS.kinds if TASKS[kind].architecture == "encoder"]
 MADE = [kind for kind in STUDENTS.kinds if as_they_come(kind) is not None]
 
 
@@ -114,7 +116,7 @@ def test_making_it_leaves_no_trace(student, material, tmp_path):
 
 def test_it_does_a_task_and_comes_back_from_disk_as_it_was(folder, tmp_path):
     done = []
-    for kind in TASKS.kinds:
+    for kind in ENCODED:
         found = loaded(kind, folder)
         if found is None:
             continue
