@@ -35,7 +35,7 @@ from app.adapt.recurrent import LEARNING_RATE
 
 CELLS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 FORGET = 1.0  # the forget gate's first bias: Jozefowicz et al. 2015, section 3.2
-EMBEDDING_STD = 0.1
+EMBEDDING_STD = 0.25  # about that of published word vectors
 
 
 class RecurrentConfig(PreTrainedConfig):
