@@ -44,9 +44,13 @@ class Method(Plugin, ABC):
         'of parameter names ("*.attention.*").',
     )
 
-    def learning_rate(self, num_parameters: int) -> float:
-        """Return the value that `"auto"` stands for, for a network of this size."""
-        return full_learning_rate(num_parameters)
+    def learning_rate(self, num_parameters: int, full: float | None = None) -> float:
+        """Return the value that `"auto"` stands for, for a network of this size.
+
+        `full` is the rate at which the whole of it is tuned, where its kind has one of its own (a model's
+        config says so as `attune_learning_rate`); None: by its size.
+        """
+        return full or full_learning_rate(num_parameters)
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Freeze, wrap or extend the network in place; default: everything trains.

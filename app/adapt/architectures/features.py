@@ -98,9 +98,12 @@ def pool(states_BTH: Tensor, mask_BT: Tensor, pooling: str) -> Tensor:
 
 def feature_width(config: FeatureConfig) -> int:
     """Return D, the number of features."""
-    taken = len(config.layers or []) * len(config.poolings or [])
-    sizes: list[int] = [_config_of(encoder).hidden_size for encoder in config.encoders or []]
-    return taken * sum(sizes)
+    sizes = [
+        _state_size(_config_of(encoder), layer)
+        for encoder in config.encoders or []
+        for layer in config.layers or []
+    ]
+    return len(config.poolings or []) * sum(sizes)
 
 
 def load_encoders(folders: Sequence[Path]) -> list[PreTrainedModel]:
@@ -152,6 +155,12 @@ def _head(config: FeatureConfig) -> nn.Linear:
 def _described(encoder: PreTrainedModel) -> dict[str, Any]:
     """Return an encoder's config without where it was loaded from."""
     return {key: value for key, value in encoder.config.to_dict().items() if key[0] != "_"}
+
+
+def _state_size(config: Any, layer: int) -> int:
+    """Return the width of a hidden state; a network whose states differ in width says so."""
+    sizes: list[int] | None = getattr(config, "state_sizes", None)
+    return config.hidden_size if sizes is None else sizes[layer]
 
 
 def _config_of(encoder: dict[str, Any]) -> Any:

@@ -20,12 +20,14 @@ class BiasOnly(Method):
     freezes: ClassVar[bool] = True
     kind: Literal["bias_only"] = "bias_only"
 
-    def learning_rate(self, num_parameters: int) -> float:
+    def learning_rate(self, num_parameters: int, full: float | None = None) -> float:
         """Ten times what full fine-tuning takes: there is less to move.
 
         Source: Ben Zaken et al. 2022, A.2 (1e-4 to 1e-3 for BERT-base and -large); higher for compact
         networks, as in `full`.
         """
+        if full is not None:
+            return 10 * full
         return 1e-3 if num_parameters < SMALL else 4e-4
 
     def prepare(self, network: nn.Module) -> nn.Module:
@@ -40,7 +42,7 @@ class BiasOnly(Method):
         top = max(depth.values())
         has_bias = False
         for name, parameter in network.named_parameters():
-            is_bias = name.endswith("bias")
+            is_bias = "bias" in name.rpartition(".")[2]  # recurrent layers have several
             has_bias |= is_bias and depth[name] < top
             parameter.requires_grad_(is_bias or name in head)
         if not has_bias:

@@ -30,9 +30,9 @@ class Lora(Method):
         default=True, description="Scale by alpha / sqrt(rank); false: alpha / rank, as in 2021."
     )
 
-    def learning_rate(self, num_parameters: int) -> float:
+    def learning_rate(self, num_parameters: int, full: float | None = None) -> float:
         """Ten times what `full` takes, as is usual, up to 1e-3."""
-        return min(1e-3, 10 * full_learning_rate(num_parameters))
+        return min(1e-3, 10 * (full or full_learning_rate(num_parameters)))
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Freeze the base and wrap its linear layers.

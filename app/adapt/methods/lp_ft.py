@@ -15,6 +15,6 @@ class LpFt(FeatureMethod):
 
     kind: Literal["lp_ft"] = "lp_ft"
 
-    def learning_rate(self, num_parameters: int) -> float:
+    def learning_rate(self, num_parameters: int, full: float | None = None) -> float:
         """Half of what `full` takes."""
-        return full_learning_rate(num_parameters) / 2
+        return (full or full_learning_rate(num_parameters)) / 2

@@ -53,4 +53,10 @@ SETS = {
             "optimization": {"epochs": 2, "max_length": 192},
         },
     ),
+    "thucnews_zh": PublishedSet(
+        lambda: _with_header("thucnews_titles_zh/train.tsv"),
+        lambda: _with_header("thucnews_titles_zh/test.tsv"),
+        TASK,
+        name="thucnews.tsv",
+    ),
 }

@@ -1,0 +1,187 @@
+"""Recurrent networks as models like any other: whole jobs from one, by every method, resumed and served."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from app.adapt.plugins import METHODS, STUDENTS, TASKS
+from app.adapt.student import Material
+from app.errors import InvalidSpec
+from app.serving.engine import load_model
+from app.serving.predictor import ModelRef
+from app.serving.service import decode_answers, parse_parameters
+from app.spec.job import parse_spec
+from tests.trainer_child import SENTENCES, TRAIN_ID, TinyJob, references, series
+from workers.protocol import Event, FinishedEvent
+from workers.recipes import run_recipe
+from workers.training.loop import Drained
+
+FITTING = (
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "sentence-similarity",
+)
+BOTH = pytest.mark.parametrize("job", ["bilstm", "bigru"], indirect=True)
+SIZES = {"embedding_size": 12, "hidden_size": 8, "num_layers": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_no_traces() -> Iterator[None]:
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+def make_base(job: TinyJob, kind: str, texts: list[str]) -> None:
+    base = job.folder / "bases" / "tiny"
+    shutil.rmtree(base)
+    base.mkdir()
+    STUDENTS[kind].model_validate({"kind": kind, **SIZES}).make(base, Material(texts, 0))
+
+
+@pytest.fixture
+def job(request, tmp_path) -> TinyJob:
+    """A job that tells good from bad, from a fresh network: a BiLSTM where the test names none."""
+    job = TinyJob(tmp_path, learning_rate=0.01)
+    make_base(job, getattr(request, "param", "bilstm"), [*SENTENCES, "0 1 2 3 4 5 6 7 8 9"])
+    job.runtime |= {"baselines": False}
+    return job
+
+
+def run(
+    job: TinyJob, events: list[Event], checkpoints=(), *, should_drain: bool = False, **fields: Any
+) -> FinishedEvent:
+    spec = {**job.spec(), "data": {"train": TRAIN_ID, "validation": TRAIN_ID}, **fields}
+    assignment = job.assignment(checkpoints)
+    return run_recipe(assignment, parse_spec(spec), events.append, lambda: should_drain)
+
+
+def in_pieces(job: TinyJob, seen: list[Event], **fields: Any) -> FinishedEvent:
+    while True:
+        try:
+            return run(job, seen, references(seen), should_drain=True, **fields)
+        except Drained:
+            continue
+
+
+def answers_of(finished: FinishedEvent, inputs: list[Any]) -> list[Any]:
+    facts = finished.manifest["facts"]
+    ref = ModelRef(
+        facts["model_id"], finished.folder, finished.manifest_sha256, facts["task"]["kind"]
+    )
+    served = load_model(ref)
+    parameters = parse_parameters(served.task, {})
+    asked = [served.task.parse_input(value, index) for index, value in enumerate(inputs)]
+    encoded = served.encode(asked)
+    return decode_answers(served.task, served.answer(encoded, parameters), encoded, parameters)
+
+
+@BOTH
+def test_it_learns_and_is_served(job):
+    job.optimization |= {"epochs": 8}
+    finished = run(job, [])
+    assert finished.metrics["validation/accuracy"] > 0.9
+    config = json.loads((finished.folder / "config.json").read_text())
+    assert (config["model_type"], config["id2label"]) == (
+        "attune-recurrent",
+        {"0": "bad", "1": "good"},
+    )
+    together = answers_of(finished, ["a fine film", "i hated it from start to end", "a fine film"])
+    assert [answer["label"] for answer in together] == ["good", "bad", "good"]
+    assert answers_of(finished, ["a fine film"])[0] == together[0] == together[2]
+
+
+@BOTH
+def test_a_stopped_job_ends_with_the_same_bytes(job):
+    job.optimization |= {"epochs": 1}
+    undisturbed: list[Event] = []
+    seen: list[Event] = []
+    reference, finished = run(job, undisturbed), in_pieces(job, seen)
+    name = "model.safetensors"
+    assert (finished.folder / name).read_bytes() == (reference.folder / name).read_bytes()
+    assert series(seen) == series(undisturbed)
+
+
+@pytest.mark.parametrize("method", [kind for kind in METHODS.kinds if kind != "lora"])
+def test_every_method_adapts_one(job, method):
+    job.optimization |= {"epochs": 1}
+    finished = run(job, [], method={"kind": method})
+    assert finished.report["trained_parameters"] > 0
+    (answer,) = answers_of(finished, ["a fine film"])
+    assert answer["label"] in {"good", "bad"}
+
+
+def test_lora_says_that_it_has_nothing_to_wrap(job):
+    with pytest.raises(InvalidSpec, match="no linear layers in blocks; use full") as caught:
+        run(job, [], method="lora")
+    assert caught.value.param == "method"
+
+
+def test_layers_are_frozen_and_kept_by_name(job):
+    before = load_file(job.folder / "bases" / "tiny" / "model.safetensors")
+    job.optimization |= {"epochs": 1}
+    frozen = run(job, [], method={"kind": "full", "freeze": ["embeddings", "0"]})
+    after = load_file(frozen.folder / "model.safetensors")
+    for name, weight in before.items():
+        is_frozen = name.startswith(("embeddings.", "layers.0."))
+        assert torch.equal(weight, after[f"recurrent.{name}"]) == is_frozen, name
+    mixed = run(job, [], transfer={"kind": "mixed", "layers": ["embeddings"]})
+    assert mixed.metrics.keys() == frozen.metrics.keys()
+
+
+def test_a_finished_one_is_a_source(job):
+    """Its labels stay, so its head does; a job of other labels keeps all below the head."""
+    first = run(job, [])
+    base = job.folder / "bases" / "tiny"
+    shutil.rmtree(base)
+    shutil.copytree(first.folder, base)
+    job.optimization |= {"learning_rate": 1e-9, "epochs": 1}
+    again = run(job, [])
+    assert again.metrics["validation/accuracy"] == pytest.approx(
+        first.metrics["validation/accuracy"]
+    )
+    probed = run(
+        job, [], method={"kind": "linear_probe", "layers": [0, -1], "poolings": ["mean", "max"]}
+    )
+    assert probed.report["trained_parameters"] == 2 * 2 * (12 + 16) + 2
+    assert probed.metrics["validation/accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("task", FITTING)
+def test_every_fitting_task_from_its_own_examples(tmp_path, task):
+    job = TinyJob(tmp_path)
+    module = importlib.import_module(TASKS[task].__module__)
+    shutil.copy(Path(str(module.__file__)).with_name("example.jsonl"), job.file)
+    lines = job.file.read_text(encoding="utf-8").splitlines()
+    texts = [json.dumps(json.loads(line), ensure_ascii=False) for line in lines]
+    make_base(job, "bilstm", texts)
+    job.task, job.optimization = task, {"batch_size": 2, "epochs": 1}
+    finished = run(job, [])
+    given = TASKS[task].model_validate({"kind": task}).example_input()
+    answers = answers_of(finished, [given, given])
+    assert answers[0] == answers[1]
+    json.dumps(answers, allow_nan=False)
+
+
+@pytest.mark.parametrize("task", sorted({*TASKS.kinds} - {*FITTING}))
+def test_what_it_cannot_do_is_refused_by_name(tmp_path, task):
+    job = TinyJob(tmp_path)
+    module = importlib.import_module(TASKS[task].__module__)
+    shutil.copy(Path(str(module.__file__)).with_name("example.jsonl"), job.file)
+    make_base(job, "bilstm", list(SENTENCES))
+    job.task, job.optimization = task, {"batch_size": 2, "epochs": 1}
+    with pytest.raises(InvalidSpec, match=rf"attune-recurrent model cannot do {task}") as caught:
+        run(job, [])
+    assert caught.value.param == "model"
