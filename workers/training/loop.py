@@ -161,7 +161,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.setup.stage.device)
         for items in rows:
-            _, _, loss = self.setup.stage.run(items)
+            _, _, loss = self.setup.stage.run(items, fraction=step / plan.total_steps)
             loss = loss * (units(items) / max(1, targets))
             self.scaler.scale(loss).backward()
             total += loss.detach()
