@@ -1,15 +1,21 @@
 """What flows between tokenizers, networks and losses: the small fixed vocabulary of the adapt plug-ins.
 
-Shapes: B batch, T tokens, H hidden, C classes (or scores), V vocabulary.
+Shapes: B batch, T tokens, H hidden, C classes (or scores), V vocabulary, N sequences, A attention heads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# What logits are: a class (softmax over the last axis), labels that hold or not (each logit by itself),
+# a span (softmax over tokens, for its first and its last), a number, or a vector of each text.
+Answer = Literal["class", "labels", "span", "number", "vector"]
+Internal = Literal["hidden", "attentions", "relations"]
+Relation = tuple["Tensor", "Tensor", "Tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +56,18 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A padded batch on its device; `others` are further tensors by name, for network and losses."""
+    """A padded batch on its device; `others` are further tensors by name, for network and losses.
+
+    `units_B` is how many targets each row stands for, one each where there are none: the weight that a
+    row has in the mean of a loss.
+    """
 
     input_ids_BT: Tensor
     mask_BT: Tensor
     token_type_ids_BT: Tensor | None = None
     target: Tensor | None = None
     others: dict[str, Tensor] = field(default_factory=dict)
+    units_B: Tensor | None = None
 
     def to(self, device: Any) -> Batch:
         """Return the batch on `device`."""
@@ -74,12 +85,17 @@ class Outputs:
     """What a network says about a batch; losses read only this, never a model class.
 
     `logits` are (B, C) for one answer a row, (B, T, C) for one a token; a task with another shape says so.
+    What goes on inside is filled where it is asked for (`app.adapt.layers.internals`), for each of the N
+    sequences that the network read: `hidden` (N, T, H), the embeddings' first; of each block `attentions`
+    (N, A, T, T), and `relations`: queries, keys and values (N, T, H) with all heads side by side.
     """
 
     logits: Tensor
     mask_BT: Tensor
+    answer: Answer = "class"
     hidden: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    relations: tuple[Relation, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

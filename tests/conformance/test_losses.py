@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from app.adapt.loss import Loss
+from app.adapt.loss import Loss, internals
 from app.adapt.losses.binary_cross_entropy import BinaryCrossEntropy
 from app.adapt.losses.cross_entropy import CrossEntropy
 from app.adapt.losses.mean_squared_error import MeanSquaredError
 from app.adapt.outputs import Batch, Outputs
 from app.adapt.plugins import LOSSES
-
-ROWS, TOKENS, CLASSES = 6, 5, 4
+from tests.said import CLASSES, ROWS, TOKENS, Said, inside, said
 
 
 def generator() -> torch.Generator:
@@ -49,8 +50,28 @@ def sample(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
 def apply(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     ids = torch.ones((len(logits), TOKENS), dtype=torch.long)
     batch = Batch(input_ids_BT=ids, mask_BT=ids, target=target)
-    teacher = Outputs(logits=logits.detach().flip(0), mask_BT=ids) if loss.needs_teacher else None
-    return loss.compute(Outputs(logits=logits, mask_BT=ids), batch, teacher)
+    return loss.compute(Outputs(logits=logits, mask_BT=ids), batch, None)
+
+
+def case(loss: Loss) -> Said:
+    """Return a batch that the loss judges; a loss of a teacher also gets rows of unlike weight."""
+    logits, target = sample(loss.name())
+    if not loss.needs_teacher:
+        return said(logits, target, units=(1,) * ROWS)
+    if loss.name() in {"embedding_cosine", "contrastive_distillation"}:
+        vectors = torch.randn((ROWS, 2, CLASSES), generator=generator())
+        return said(vectors, answer="vector")
+    return said(logits)
+
+
+def padded_anew(value: Any, *, tokens: torch.Tensor, filling: float) -> Any:
+    """Return (ROWS, TOKENS, ...) tensors and attention with something else where there is padding."""
+    if isinstance(value, tuple):
+        return tuple(padded_anew(item, tokens=tokens, filling=filling) for item in value)
+    if value.ndim == 4:  # attention, from padding and to it
+        both = tokens[:, None, :, None] & tokens[:, None, None, :]
+        return torch.where(both, value, filling)
+    return torch.where(tokens[:, :, None], value, filling)
 
 
 @pytest.fixture(params=LOSSES.kinds)
@@ -59,34 +80,85 @@ def loss(request) -> Loss:
 
 
 def test_it_is_a_finite_scalar_with_a_gradient(loss):
-    logits, target = sample(loss.name())
-    logits.requires_grad_()
-    value = apply(loss, logits, target)
+    given = case(loss)
+    for tensor in inside(given.student):
+        tensor.requires_grad_()
+    value = given.value(loss)
     assert value.shape == ()
     assert math.isfinite(value.item())
     value.backward()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
-    assert logits.grad.abs().sum() > 0
+    gradients = [tensor.grad for tensor in inside(given.student) if tensor.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert sum(gradient.abs().sum() for gradient in gradients) > 0
+
+
+def test_the_teacher_learns_nothing(loss):
+    given = case(loss)
+    for tensor in inside(given.teacher):
+        tensor.requires_grad_()
+    assert not given.value(loss).requires_grad
 
 
 def test_parts_weighted_by_their_size_make_the_whole(loss):
     """What lets the loop cut a batch into micro-batches."""
-    if loss.needs_teacher:
-        pytest.skip("the sample's teacher is made of the whole batch")
     if loss.needs_whole_batch:
         pytest.skip("it says itself that its batches cannot be cut")
-    logits, target = sample(loss.name())
-    whole = apply(loss, logits, target)
-    first, rest = apply(loss, logits[:2], target[:2]), apply(loss, logits[2:], target[2:])
-    torch.testing.assert_close(whole, (2 * first + 4 * rest) / 6)
+    given = case(loss)
+    units = given.batch.units_B
+    first, rest = given.rows(slice(2)).value(loss), given.rows(slice(2, None)).value(loss)
+    parts = (units[:2].sum() * first + units[2:].sum() * rest) / units.sum()
+    torch.testing.assert_close(given.value(loss), parts)
 
 
 def test_the_order_of_a_batch_does_not_matter(loss):
-    logits, target = sample(loss.name())
-    torch.testing.assert_close(
-        apply(loss, logits, target), apply(loss, logits.flip(0), target.flip(0))
+    given = case(loss)
+    backwards = given.rows(torch.arange(ROWS - 1, -1, -1))
+    torch.testing.assert_close(given.value(loss), backwards.value(loss))
+
+
+def test_what_is_padding_changes_nothing(loss):
+    given = case(loss)
+    tokens = given.batch.mask_BT.bool()
+
+    def changed(outputs: Outputs, filling: float) -> Outputs:
+        parts = {name: getattr(outputs, name) for name in ("hidden", "attentions", "relations")}
+        anew = {n: padded_anew(v, tokens=tokens, filling=filling) for n, v in parts.items()}
+        return replace(outputs, **anew)
+
+    other = replace(
+        given, student=changed(given.student, 0.25), teacher=changed(given.teacher, 0.75)
     )
+    torch.testing.assert_close(given.value(loss), other.value(loss))
+
+
+def test_it_is_least_where_the_student_says_what_the_teacher_says(loss):
+    if not loss.needs_teacher:
+        pytest.skip("it has no teacher")
+    given = case(loss)
+    agreed = replace(given, student=given.teacher).value(loss)
+    assert agreed < given.value(loss)
+    if not loss.needs_whole_batch:
+        assert agreed.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_it_says_what_it_reads(loss):
+    """It gets no more than that."""
+    given = case(loss)
+    needs = {
+        "hidden": loss.needs_hidden,
+        "attentions": loss.needs_attentions,
+        "relations": loss.needs_relations,
+    }
+    assert internals([loss]) == {name for name, is_needed in needs.items() if is_needed}
+    missing = {name: None for name, is_needed in needs.items() if not is_needed}
+    less = replace(
+        given, student=replace(given.student, **missing), teacher=replace(given.teacher, **missing)
+    )
+    torch.testing.assert_close(given.value(loss), less.value(loss))
+    if any(needs.values()):
+        assert loss.same_tokens
+        assert loss.needs_teacher
 
 
 def test_it_survives_json(loss):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from app.adapt.layers.depth import depths
 from app.adapt.layers.lora import LowRank
@@ -141,14 +141,15 @@ def test_bias_only_says_when_there_are_no_biases():
         METHODS["bias_only"].model_validate({}).prepare(network)
 
 
-@pytest.fixture(params=["bert", "gpt2"])
+@pytest.fixture(params=["bert", "gpt2", "tied"])
 def network(request, folder) -> nn.Module:
-    """Linear layers in both spellings: `nn.Linear`, and the `Conv1D` of GPT-2."""
+    """Linear layers in both spellings, `nn.Linear` and GPT-2's `Conv1D`; a head that is the embeddings."""
     if request.param == "bert":
         return TASK.network().load(TASK, folder).eval()
     sizes = {"vocab_size": 50, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}
     config = GPT2Config(**sizes, pad_token_id=0, num_labels=2)
-    return GPT2ForSequenceClassification(config).eval()
+    kind = GPT2LMHeadModel if request.param == "tied" else GPT2ForSequenceClassification
+    return kind(config).eval()
 
 
 def test_lora_starts_at_the_base_and_merges_into_it(network):

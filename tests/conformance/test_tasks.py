@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from app.adapt.layers.internals import forward
 from app.adapt.plugins import LOSSES, TASKS
 from app.adapt.reader import Problems, Row
 from app.adapt.task import Example, Task
@@ -127,6 +128,27 @@ def test_sharing_rows_changes_no_loss(parsed, base, tokenizer):
             for b in batches
         )
     torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5)
+
+
+def test_its_inside_can_be_read(parsed, base, tokenizer):
+    """What losses of a teacher rely on, of any task and without its help."""
+    task, examples = parsed
+    half = task.network()
+    network = half.load(task, base).eval()
+    encoded = task.encode(tokenizer, examples, MAX_LENGTH)
+    batch = half.collate(task, encoded, tokenizer.pad_token_id)
+    plain = half.forward(network, batch)
+    outputs = forward(half, network, batch, {"hidden", "attentions", "relations"})
+    torch.testing.assert_close(outputs.logits, plain.logits, atol=1e-4, rtol=1e-4)
+    assert outputs.answer == plain.answer
+    shape = tuple(batch.mask_BT.shape)
+    assert [tuple(state.shape[:2]) for state in outputs.hidden] == [shape] * 3
+    assert [tuple(layer.shape) for layer in outputs.attentions] == [
+        (shape[0], 2, shape[1], shape[1])
+    ] * 2
+    assert [tuple(part.shape[:2]) for block in outputs.relations for part in block] == [shape] * 6
+    again = half.forward(network, batch)
+    torch.testing.assert_close(again.logits, plain.logits, atol=0, rtol=0)
 
 
 def test_metrics_judge_and_answers_are_json(parsed, base, tokenizer):

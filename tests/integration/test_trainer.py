@@ -98,6 +98,21 @@ def test_a_whole_job(undisturbed):
     assert done.metrics["validation/accuracy"] == best.metrics["accuracy"]
 
 
+def test_a_weight_may_fall_while_the_training_goes_on(tmp_path, start, undisturbed):
+    """The first step counts in full, later ones by less; evaluations see the end, where it is zero."""
+    _, reference = undisturbed
+    job, child = TinyJob(tmp_path), start()
+    assignment = job.assignment()
+    falling = [{"kind": "cross_entropy", "weight": {"start": 1, "end": 0}}]
+    child.send(assignment.model_copy(update={"spec": job.spec() | {"losses": falling}}))
+    child.until_end()
+    points, full = series(child.seen), series(reference)
+    first, middle = (1, "train/loss"), (LAST_STEP // 2 + 1, "train/loss")
+    assert points[first] == full[first]
+    assert 0 < points[middle] < 0.9 * full[middle]
+    assert {points[step, "eval/loss"] for step in (0, 5, LAST_STEP)} == {0.0}
+
+
 def test_plain_transformers_reads_the_model(undisturbed):
     from transformers import pipeline
 

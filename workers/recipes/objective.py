@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from torch import nn
 
 from app.adapt.loss import Loss
 from app.adapt.outputs import Encoded
@@ -69,6 +71,33 @@ def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:
         raise InvalidSpec(message, param="optimization.class_weights")
     total = sum(counts)
     return [total / (len(counts) * count) if count else 0.0 for count in counts]
+
+
+@torch.no_grad()
+def with_learned(stage: Stage, encoded: Sequence[Encoded], seed: int) -> Stage:
+    """Return the stage with what its losses have to learn to compare student and teacher.
+
+    It is drawn on the CPU from the seed: the same on every device.
+
+    Raises:
+        InvalidSpec: a loss cannot compare these two networks.
+    """
+    _, student, teacher = stage.say(encoded[:2])
+    learned = nn.ModuleDict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for index, loss in enumerate(stage.losses):
+            if teacher is None or not loss.needs_teacher:
+                continue
+            try:
+                module = loss.prepare(student, teacher)
+            except InvalidSpec as error:
+                param = f"losses.{index}.{error.param}"
+                message = f"{param}: {error.message}"
+                raise InvalidSpec(message, param=param, code=error.error_code) from error
+            if module is not None:
+                learned[str(index)] = module
+    return replace(stage, learned=learned.to(stage.device))
 
 
 @torch.no_grad()

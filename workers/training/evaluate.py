@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from app.adapt.loss import Loss
+from app.adapt.layers.internals import forward
+from app.adapt.loss import Loss, internals
 from app.adapt.outputs import Batch, Encoded, Outputs
+from app.adapt.schedule import number
 from app.adapt.task import Metrics, Task
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
@@ -31,7 +33,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Stage:
-    """A network on its device with all that it takes to run it: what training and evaluation share."""
+    """A network on its device with all that it takes to run it: what training and evaluation share.
+
+    Of a distillation, `teach` returns what the teacher says about rows and their batch, on the device, with
+    its inside where losses read it; `learned` is what losses learn themselves, by their place in `losses`.
+    """
 
     task: Task
     network: nn.Module
@@ -41,23 +47,39 @@ class Stage:
     device: torch.device
     precision: str
     beat: Callable[[], None] = lambda: None  # called for each batch that is no training step
+    teach: Callable[[Sequence[Encoded], Batch], Outputs] | None = None
+    learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
 
     def run(
-        self, items: Sequence[Encoded], *, packs: bool = False
+        self, items: Sequence[Encoded], *, fraction: float = 1.0, packs: bool = False
     ) -> tuple[Batch, Outputs, torch.Tensor]:
         """Return a batch, the outputs, and the objective, a scalar mean over its targets.
 
-        It is padded, an example a row, unless it `packs`.
+        The batch is padded, an example a row, unless it `packs`. `fraction` is how much of the training is done. Evaluations leave it at 1: what they measure is the
+        same all the way.
         """
-        half = self.task.network()
-        made = (half.pack if packs else half.collate)(self.task, items, self.pad_id)
-        batch = made.to(self.device)
-        with autocast(self.device, self.precision):
-            outputs = half.forward(self.network, batch)
-        # Losses in full precision: a mean over a batch in bf16 has two digits.
-        outputs = replace(outputs, logits=outputs.logits.float())
-        terms = [loss.weight * loss.compute(outputs, batch, None) for loss in self.losses]
+        batch, outputs, teacher = self.say(items, packs=packs)
+        terms: list[torch.Tensor] = []
+        for index, scheduled in enumerate(self.losses):
+            loss, name = scheduled.at(fraction), str(index)
+            seen = self.learned[name](outputs) if name in self.learned else outputs
+            terms.append(number(loss.weight) * loss.compute(seen, batch, teacher))
         return batch, outputs, torch.stack(terms).sum()
+
+    def say(
+        self, items: Sequence[Encoded], *, packs: bool = False
+    ) -> tuple[Batch, Outputs, Outputs | None]:
+        """Return a batch, and what network and teacher say about it, as losses read them."""
+        half = self.task.network()
+        batch = (half.pack if packs else half.collate)(self.task, items, self.pad_id)
+        if not packs:
+            batch = replace(batch, units_B=torch.tensor([item.units for item in items]))
+        batch = batch.to(self.device)
+        with autocast(self.device, self.precision):
+            outputs = forward(half, self.network, batch, internals(self.losses))
+        teacher = None if self.teach is None else self.teach(items, batch)
+        # Losses in full precision: a mean over a batch in bf16 has two digits.
+        return batch, replace(outputs, logits=outputs.logits.float()), teacher
 
 
 def evaluate(

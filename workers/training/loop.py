@@ -211,7 +211,9 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.setup.stage.device)
         for items in rows:
-            _, _, loss = self.setup.stage.run(items, packs=self.state.packs)
+            _, _, loss = self.setup.stage.run(
+                items, fraction=step / plan.total_steps, packs=self.state.packs
+            )
             loss = loss * (units(items) / max(1, targets))
             self.scaler.scale(loss).backward()
             total += loss.detach()

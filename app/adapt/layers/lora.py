@@ -55,7 +55,8 @@ def add_low_rank(network: nn.Module, *, rank: int, scale: float, dropout: float)
     found = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and 0 < depth[f"{name}.weight"] < top
+        # A head that shares the embeddings' matrix is no parameter of its own.
+        if isinstance(module, nn.Linear | Conv1D) and 0 < depth.get(f"{name}.weight", top) < top
     ]
     for name, module in found:
         _replace(network, name, LowRank(module, rank, scale, dropout).train(module.training))

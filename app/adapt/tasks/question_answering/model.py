@@ -40,7 +40,7 @@ class AnswerNetwork(TransformerNetwork):
         logits_BT2 = torch.stack([answer.start_logits, answer.end_logits], dim=-1).float()
         hidden_BT1 = (batch.mask_BT == 0).unsqueeze(-1)
         logits_BT2 = logits_BT2.masked_fill(hidden_BT1, torch.finfo(logits_BT2.dtype).min)
-        return Outputs(logits=logits_BT2, mask_BT=batch.mask_BT)
+        return Outputs(logits=logits_BT2, mask_BT=batch.mask_BT, answer="span")
 
     def scores(self, task: Any, outputs: Outputs, batch: Batch) -> Sequence[NDArray[np.float32]]:
         """Return logits (T, 2) of each row without its padding."""

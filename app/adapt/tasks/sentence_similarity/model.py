@@ -91,7 +91,7 @@ class EmbeddingNetwork(TransformerNetwork):
             vectors_ND = functional.normalize(vectors_ND, dim=-1)
         places_BS = batch.others["places"]
         vectors_BSD = vectors_ND[places_BS.clamp(min=0)] * (places_BS >= 0).unsqueeze(-1)
-        return Outputs(logits=vectors_BSD, mask_BT=batch.mask_BT)
+        return Outputs(logits=vectors_BSD, mask_BT=batch.mask_BT, answer="vector")
 
     def scores(self, task: Any, outputs: Outputs, batch: Batch) -> Sequence[NDArray[np.float32]]:
         """Return the vectors (S, D) of each row."""

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from app.adapt.architectures.features import FeatureConfig, load_encoders, make_classifier
 from app.adapt.network import TransformerNetwork, inputs_of, noted, pad
-from app.adapt.outputs import Batch, Outputs
+from app.adapt.outputs import Answer, Batch, Outputs
 
 if TYPE_CHECKING:
     from app.adapt.outputs import Encoded
@@ -22,6 +22,11 @@ PROBLEM_TYPES = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
     "regression": "regression",
+}
+ANSWERS: dict[str, Answer] = {
+    "single_label_classification": "class",
+    "multi_label_classification": "labels",
+    "regression": "number",
 }
 
 
@@ -70,7 +75,10 @@ class ClassificationNetwork(TransformerNetwork):
         """Return logits (B, C)."""
         first, *further = self.encoder_inputs(batch)
         options = {"further": further} if further else {}
-        return Outputs(logits=network(**first, **options).logits, mask_BT=batch.mask_BT)
+        made: Any = network
+        logits = made(**first, **options).logits
+        answer = ANSWERS[made.config.problem_type]
+        return Outputs(logits=logits, mask_BT=batch.mask_BT, answer=answer)
 
     def target(
         self, task: TextClassification, encoded: Sequence[Encoded], shape: tuple[int, int]
