@@ -55,8 +55,8 @@ class Stage:
     ) -> tuple[Batch, Outputs, torch.Tensor]:
         """Return a batch, the outputs, and the objective, a scalar mean over its targets.
 
-        The batch is padded, an example a row, unless it `packs`. `fraction` is how much of the training is done. Evaluations leave it at 1: what they measure is the
-        same all the way.
+        The batch is padded, an example a row, unless it `packs`. `fraction` is how much of the training is
+        done. Evaluations leave it at 1: what they measure is the same all the way.
         """
         batch, outputs, teacher = self.say(items, packs=packs)
         terms: list[torch.Tensor] = []
