@@ -63,6 +63,7 @@ def build_assignment(
         sources=sources,
         checkpoints=_checkpoints(jobs, job.id, layout),
         folder=layout.run(job.id, claim.epoch),
+        cache=layout.cache(claim.tenant_id),
         model_dirs=settings.model_dirs,
         hub=settings.hub,
         lease_ttl_s=settings.lease_ttl_s,

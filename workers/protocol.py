@@ -55,7 +55,12 @@ class Assignment(Frozen):
         default={}, description="Checkpoints of other jobs, by id, that this one starts from."
     )
     checkpoints: list[CheckpointRef] = []
-    folder: Path = Field(description="This run's own folder; nothing else may be written.")
+    folder: Path = Field(
+        description="This run's own folder; but for the cache, nothing else is written."
+    )
+    cache: Path | None = Field(
+        default=None, description="What the tenant's jobs have computed and may use again."
+    )
     model_dirs: list[Path] = []
     hub: bool = True
     lease_ttl_s: float

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from app.errors import InvalidSpec, Unavailable, UnsafeModel
 from app.store.durable import sha256_of
+from app.store.manifest import NAME as MANIFEST
+from app.store.manifest import read_manifest
 from app.store.weights import check_model_folder, weight_files
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
@@ -197,8 +199,12 @@ def model_limit(source: Source | None) -> int | None:
 
 
 def finished_source(model_id: str, folder: Path) -> Source:
-    """Return a finished model of ours as a source."""
-    return Source(model_id, "finished", folder, check_model_folder(folder, model_id))
+    """Return a finished model of ours as a source; its manifest knows its weights."""
+    files = read_manifest(folder).files if (folder / MANIFEST).is_file() else {}
+    digests = [entry.sha256 for name, entry in files.items() if name.endswith(".safetensors")]
+    digest = digests[0] if len(digests) == 1 else None
+    config = check_model_folder(folder, model_id)
+    return Source(model_id, "finished", folder, config, sha256=digest)
 
 
 def checkpoint_source(checkpoint_id: str, folder: Path) -> Source:

@@ -33,6 +33,9 @@ class Student(Plugin, ABC):
     """A kind of student. Subclass it in one file under `students/`; torch only inside `make`."""
 
     needs_teacher: ClassVar[bool] = False  # it is made of its teacher's weights
+    distance: ClassVar[str | None] = (
+        None  # the loss that it learns from a teacher by; None: the task's
+    )
 
     def source(self) -> str | None:
         """Return the id of the model that this is, None where `make` makes it."""

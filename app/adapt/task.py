@@ -11,13 +11,13 @@ import difflib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from app.adapt.outputs import Batch, Encoded, Outputs
-from app.adapt.reader import Problems, Row
-from app.errors import InvalidData
+from app.adapt.reader import Problem, Problems, Row
+from app.errors import InvalidData, InvalidRequest, InvalidSpec
 from app.kit.counting import all_of
 from app.kit.registry import Plugin
 from app.kit.schema import Frozen
@@ -42,6 +42,7 @@ class Role:
     aliases: tuple[str, ...]
     required: bool = True
     description: str = ""
+    is_target: bool = False  # what is to be answered: not there in data that a teacher answers
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ class Task(Plugin, ABC):
     parameters: ClassVar[type[Parameters]]
     architecture: ClassVar[Architecture] = "encoder"  # the kind of base model that does it best
     generates: ClassVar[bool] = False  # answers are written token by token, not read off scores
+    teaches: ClassVar[bool] = False  # its scores are answers that a student can be taught
+    augments: ClassVar[bool] = False  # a text with words hidden is still a text with an answer
     adds_head: ClassVar[bool] = True  # a base model has no weights of what answers it
     pipeline: ClassVar[str | None] = (
         None  # the pipeline of transformers that a finished folder works with
@@ -292,6 +295,47 @@ class Task(Plugin, ABC):
         (answer,) = answers
         return answer
 
+    # Distillation.
+    def distance(self) -> str:
+        """Return the kind of loss that compares answers with a teacher's when the spec names none."""
+        return "kl_divergence"
+
+    def unlabeled(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Return the examples of rows that have no answers, for a teacher to answer.
+
+        Default: what a predict request would be, made of all columns that are there.
+        """
+        examples: list[Example] = []
+        for row in rows:
+            given = {role: row.values.get(column) for role, column in columns.items()}
+            value = next(iter(given.values())) if len(given) == 1 else given
+            try:
+                examples.append(replace(self.parse_input(value, 0), row=row.number))
+            except InvalidRequest as error:
+                _, _, message = error.message.partition(": ")
+                problems.add(Problem("no_input", message or error.message, row.number))
+        return examples
+
+    def target_of(self, scores: Any, encoded: Encoded) -> Any:
+        """Return what these scores of a row answer, as the target of `Encoded`.
+
+        Raises:
+            InvalidSpec: this task's answers cannot be given by a teacher yet.
+        """
+        del scores, encoded
+        message = f"{self.name()}: texts without answers cannot be taught yet; leave them out"
+        raise InvalidSpec(message, param="data.unlabeled", code="unlabeled_not_possible")
+
+    def align(self, scores: Sequence[Any], theirs: Sequence[Encoded], ours: Encoded) -> Any:
+        """Return a teacher's scores of an example for a student's row, which has tokens of its own.
+
+        `theirs` are the teacher's rows of the example. Default: None, it cannot be done.
+        """
+        del scores, theirs, ours
+        return None
+
     # Documentation.
     def example_input(self) -> Any:
         """Return an element of a predict request's `inputs`, for the model card."""
@@ -313,6 +357,20 @@ class Task(Plugin, ABC):
             InvalidData: the data cannot train this task.
         """
 
+    def input_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map the roles of a file without answers to its columns; `given` may name those of others.
+
+        Raises:
+            InvalidData: as `resolve_columns`.
+        """
+        inputs = {role.name for role in self.roles if not role.is_target}
+        kept = {
+            role: column for role, column in given.items() if role in inputs and column in found
+        }
+        return self._columns(found, kept, filename, needs_targets=False)
+
     def resolve_columns(
         self, found: Sequence[str], given: Mapping[str, str], filename: str
     ) -> dict[str, str]:
@@ -321,11 +379,16 @@ class Task(Plugin, ABC):
         Raises:
             InvalidData: a named column is missing, a role is unknown, or a required one is not found.
         """
+        return self._columns(found, given, filename, needs_targets=True)
+
+    def _columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str, *, needs_targets: bool
+    ) -> dict[str, str]:
         self._check_given(found, given, filename)
         columns = dict(given)
         by_lower = {name.strip().lower(): name for name in reversed(found)}
         for role in self.roles:
-            if role.name in columns:
+            if role.name in columns or (role.is_target and not needs_targets):
                 continue
             taken = set(columns.values())
             match = next(

@@ -25,7 +25,7 @@ from app.kit.db import Database
 from app.models.repository import ModelRepository
 from app.models.service import PREFIX
 from app.settings import Settings
-from app.spec.fine_tune import FineTune
+from app.spec.job import JobSpec
 from app.spec.resolve import Facts, estimate, resolve
 from app.store.layout import Layout
 from app.store.weights import num_parameters, weight_files
@@ -37,7 +37,7 @@ MAX_LENGTH = 512  # of a model that says nothing, or is not on this host
 
 
 def check_job(
-    database: Database, layout: Layout, settings: Settings, tenant_id: str, spec: FineTune
+    database: Database, layout: Layout, settings: Settings, tenant_id: str, spec: JobSpec
 ) -> CheckOut:
     """Return the resolved spec, the data report and an estimate.
 
@@ -86,7 +86,7 @@ def check_job(
 
 
 def _source(
-    spec: FineTune, settings: Settings, layout: Layout, session: Session, tenant_id: str
+    spec: JobSpec, settings: Settings, layout: Layout, session: Session, tenant_id: str
 ) -> Source | None:
     """Return the model's folder if it is on this host; a Hub model is not downloaded for a dry run.
 
@@ -131,7 +131,7 @@ def _count(
 
 
 def _told_of_length(
-    spec: FineTune, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
+    spec: JobSpec, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
 ) -> list[str]:
     """Return what is to be said of the length that was asked for, and of longer examples."""
     said: list[str] = []

@@ -20,8 +20,7 @@ from app.jobs.schemas import CheckOut, CheckpointOut, EventOut, JobOut, ListOut,
 from app.jobs.service import Idempotency, JobService
 from app.jobs.state import State
 from app.kit.db import after_commit
-from app.spec.fine_tune import FineTune
-from app.spec.job import parse_spec
+from app.spec.job import SPECS, parse_spec
 from app.telemetry import JOBS_SUBMITTED
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=error_responses(400, 401, 403, 404))
@@ -31,14 +30,17 @@ Writer = Annotated[Identity, Depends(require("jobs:write"))]
 Shared = Annotated[Services, Depends(get_services)]
 
 # The spec is documented as the model it is, but parsed by `parse_spec`, whose errors name plain paths.
-SpecBody = Annotated[dict[str, Any], Body(description="A job spec; see the FineTune schema.")]
+SpecBody = Annotated[
+    dict[str, Any], Body(description="A job spec: FineTune or Distill, by its kind.")
+]
+SPEC_ONE_OF = {"oneOf": [{"$ref": f"#/components/schemas/{s.__name__}"} for s in SPECS.values()]}
 SPEC_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/FineTune"}}},
+        "content": {"application/json": {"schema": SPEC_ONE_OF}},
     }
 }
-SPEC_MODELS = (FineTune,)
+SPEC_MODELS = tuple(SPECS.values())
 
 
 @router.post("", status_code=201, openapi_extra=SPEC_SCHEMA)

@@ -23,6 +23,7 @@ from app.telemetry import get_logger
 
 log = get_logger(__name__)
 MIN_AGE_S = 6 * 3600.0
+CACHE_AGE_S = 30 * 86_400.0  # since an entry was last used
 BATCH = 500
 
 
@@ -37,6 +38,7 @@ def collect_garbage(database: Database, layout: Layout, min_age_s: float = MIN_A
         )
         if _age_s(path) > min_age_s
     ]
+    removed += [path for path in layout.root.glob("cache/*/*") if _age_s(path) > CACHE_AGE_S]
     for path in removed:
         log.info("store.garbage_removed", path=layout.relative(path))
         if path.is_dir():

@@ -42,7 +42,7 @@ class JobOut(Schema):
             phase=job.phase,
             progress=job.progress,
             queue_position=queue_position,
-            model=_base(job.spec.get("model", "")),
+            model=_base(job.spec.get("model") or job.spec.get("student") or ""),
             model_id=job.model_id,
             created_at=int(job.created_at),
             started_at=_seconds(job.started_at),

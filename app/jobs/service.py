@@ -20,8 +20,7 @@ from app.models.repository import ModelRepository
 from app.models.service import PREFIX
 from app.settings import Settings
 from app.spec.data import Data
-from app.spec.fine_tune import FineTune
-from app.spec.job import parse_spec
+from app.spec.job import JobSpec, parse_spec
 
 CHECKPOINT_PREFIX = "ckpt-"
 
@@ -57,7 +56,7 @@ class JobService:
         self.settings = settings
         self.jobs = JobRepository(session, tenant_id)
 
-    def submit(self, spec: FineTune, idempotency: Idempotency | None = None) -> Submitted:
+    def submit(self, spec: JobSpec, idempotency: Idempotency | None = None) -> Submitted:
         """Accept a job: row, first event and outbox row, all or nothing.
 
         Raises:
@@ -107,7 +106,7 @@ class JobService:
         self.session.refresh(job)
         return job
 
-    def check_references(self, spec: FineTune) -> None:
+    def check_references(self, spec: JobSpec) -> None:
         """Check what the spec names and the database can answer at once: files, columns, models.
 
         Raises:
@@ -126,6 +125,9 @@ class JobService:
             # Parallel files have a column for each role; of what is in them, the trainer is the judge.
             summary = (found[0].summary or {}).get("columns", []) if None in sides else []
             names = [column["name"] for column in summary] or [str(role) for role in sides]
+            if field == "unlabeled":
+                spec.task.input_columns(names, spec.data.columns, found[0].filename)
+                continue
             columns = resolve_columns(spec.task, names, spec.data.columns, found[0].filename)
             if field == "train" and summary:
                 spec.task.check_summary(columns, summary, found[0].filename)

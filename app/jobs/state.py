@@ -25,6 +25,7 @@ class Phase(StrEnum):
     VALIDATING = "validating"
     LOADING = "loading"
     ENCODING = "encoding"
+    TEACHING = "teaching"
     TRAINING = "training"
     EVALUATING = "evaluating"
     SAVING = "saving"

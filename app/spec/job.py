@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from app.errors import InvalidSpec
 from app.kit.schema import PLAIN, and_more
+from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
 
-JobSpec = Annotated[FineTune, Field(discriminator=None)]
-_ADAPTER: TypeAdapter[FineTune] = TypeAdapter(JobSpec)
+JobSpec = FineTune | Distill
+SPECS: dict[str, type[JobSpec]] = {"fine_tune": FineTune, "distill": Distill}
 
 
-def parse_spec(value: Any) -> FineTune:
-    """Return the spec that `value` (decoded JSON) describes.
+def parse_spec(value: Any) -> JobSpec:
+    """Return the spec that `value` (decoded JSON) describes; one without a kind is a fine_tune.
 
     Raises:
         InvalidSpec: with `param` the path of the first wrong field and every problem in `details`.
     """
+    kind = (
+        cast("dict[str, Any]", value).get("kind", "fine_tune") if isinstance(value, dict) else None
+    )
+    if isinstance(value, dict) and kind not in SPECS:
+        message = f"kind: must be one of: {', '.join(sorted(SPECS))}"
+        raise InvalidSpec(message, param="kind")
     try:
-        return _ADAPTER.validate_python(value)
+        return SPECS[kind or "fine_tune"].model_validate(value)
     except ValidationError as error:
         raise _invalid_spec(error, value) from None
 

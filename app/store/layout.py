@@ -3,6 +3,7 @@
 - `files/<file id>`: uploaded bytes
 - `runs/<job id>/e<epoch>/`: a run's own folder: checkpoints, the model being made
 - `models/<name>/`: finished models
+- `cache/<tenant id>/<key>/`: what may be computed again: a teacher's answers
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Layout:
     def model(self, name: str) -> Path:
         """Return the folder of a finished model."""
         return self.root / "models" / _safe(name)
+
+    def cache(self, tenant_id: str) -> Path:
+        """Return the folder of what a tenant's jobs share and may lose."""
+        return self.root / "cache" / _safe(tenant_id)
 
     def relative(self, path: Path) -> str:
         """Return a path of the store as rows keep it: relative to the root."""

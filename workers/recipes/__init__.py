@@ -7,15 +7,17 @@ from collections.abc import Callable
 import torch
 
 from app.errors import TrainingFailed
-from app.spec.fine_tune import FineTune
+from app.spec.distill import Distill
+from app.spec.job import JobSpec
 from workers.protocol import Assignment, Event, FinishedEvent
+from workers.recipes.distill import DistillRecipe
 from workers.recipes.fine_tune import FineTuneRecipe
 from workers.training.report import Report
 
 
 def run_recipe(
     assignment: Assignment,
-    spec: FineTune,
+    spec: JobSpec,
     emit: Callable[[Event], None],
     should_drain: Callable[[], bool],
 ) -> FinishedEvent:
@@ -26,7 +28,8 @@ def run_recipe(
         Drained: asked to stop; a checkpoint has been saved.
     """
     try:
-        return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
+        recipe = DistillRecipe if isinstance(spec, Distill) else FineTuneRecipe
+        return recipe(assignment, spec, Report(emit), should_drain).run()  # pyright: ignore[reportArgumentType]
     except torch.cuda.OutOfMemoryError as error:
         message = (
             "the GPU's memory does not hold the model with its gradients and the optimizer's "

@@ -14,7 +14,9 @@ from app.adapt.layers.depth import keep
 from app.adapt.method import Method
 from app.adapt.source import SHELL
 from app.adapt.student import Student
+from app.adapt.task import Example
 from app.errors import TrainingFailed
+from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
 from app.spec.resolve import estimate
 from app.spec.transfer import Features, Mixed
@@ -37,25 +39,34 @@ class Bench:
     """A job's data and sources, before it is settled by which method they are used."""
 
     assignment: Assignment
-    spec: FineTune
+    spec: FineTune | Distill
     prepared: Prepared
     loaded: Loaded
     device: torch.device
     report: Report
+    further: Sequence[Example] = ()  # texts for training that have no answers of their own
 
     @classmethod
     def open(
-        cls, assignment: Assignment, spec: FineTune, prepared: Prepared, device: torch.device,
-        report: Report,
+        cls, loader: SourceLoader, spec: FineTune | Distill, prepared: Prepared,
+        device: torch.device, report: Report, teacher: Path | None = None,
     ) -> Bench:  # fmt: skip
-        """Load the sources that the spec names, or make them."""
+        """Load the sources that the spec names, or make them; of a student, with its teacher's folder."""
         texts: Sequence[str] = []
         if isinstance(spec.model, Student):
             texts = [text for each in prepared.train for text in prepared.task.texts(each)]
         further = spec.transfer.models if isinstance(spec.transfer, Features) else []
-        loader = SourceLoader(assignment, spec.runtime.seed)
-        loaded = loader.load(spec.model, spec.revision, further, texts)
-        return cls(assignment, spec, prepared, loaded, device, report)
+        loaded = loader.load(spec.model, spec.revision, further, texts, teacher)
+        return cls(loader.assignment, spec, prepared, loaded, device, report)
+
+    @property
+    def examples(self) -> dict[str, Sequence[Example]]:
+        """The examples of each set, those without answers among the training ones."""
+        return {
+            "train": [*self.prepared.train, *self.further],
+            "validation": self.prepared.validation,
+            "test": self.prepared.test,
+        }
 
     def network(self, method: Method, seed: int, shell: Path | None = None) -> torch.nn.Module:
         """Return the network that a training with this seed starts from, prepared for the method.
@@ -96,11 +107,13 @@ class Preparation:
     def __init__(self, bench: Bench, method: Method) -> None:
         self.bench = bench
         self.method = method
-        spec = bench.spec.model_copy(update={"method": method})
+        spec = bench.spec.model_copy(update={"method": method, "task": bench.prepared.task})
         network = bench.network(method, spec.runtime.seed, bench.assignment.folder / SHELL)
         room = Room(_count(network), bench.loaded.max_length, bench.device)
         tokenizers = bench.loaded.tokenizers
-        self.spec, sets, facts = encode_sets(spec, bench.prepared, tokenizers, room, bench.report)
+        self.spec, sets, facts = encode_sets(
+            spec, bench.examples, tokenizers, room, bench.report, bench.prepared.report
+        )
         self.facts = replace(facts, num_trained=_count(network, is_trained=True))
         self.pad_id = pad_id_of(tokenizers.first)
         self._network: torch.nn.Module | None = network.to(bench.device)
@@ -133,23 +146,14 @@ class Preparation:
 
     def setup(self, number: int, *, keeps_checkpoints: bool = True) -> Setup:
         """Return the setup of a seed, counted from 0; its network is new."""
-        bench, task = self.bench, self.bench.prepared.task
+        bench = self.bench
         # The first one is there already: what was resolved came from its size.
         network, self._network = self._network, None
         if network is None or number:
             seed = self.spec.runtime.seed + number
             network = bench.network(self.method, seed).to(bench.device)
-        stage = Stage(
-            task=task,
-            network=network,
-            losses=make_losses(self.spec, task, bench.prepared.train),
-            tokenizer=bench.loaded.tokenizers.first,
-            pad_id=self.pad_id,
-            device=bench.device,
-            precision=self.spec.runtime.precision,
-            beat=bench.report.alive,
-        )
-        if self.spec.losses is not None:
+        stage = self.stage(network)
+        if self.spec.losses is not None and isinstance(self.spec, FineTune):
             check_objective(stage, self.sets["train"])
         setup = Setup(
             spec=self.spec,
@@ -163,6 +167,20 @@ class Preparation:
             setup,
             folder=bench.assignment.folder / "checkpoints",
             checkpoints=bench.assignment.checkpoints,
+        )
+
+    def stage(self, network: torch.nn.Module) -> Stage:
+        """Return the stage of a network."""
+        bench, task = self.bench, self.bench.prepared.task
+        return Stage(
+            task=task,
+            network=network,
+            losses=make_losses(self.spec, task, bench.prepared.train),
+            tokenizer=bench.loaded.tokenizers.first,
+            pad_id=self.pad_id,
+            device=bench.device,
+            precision=self.spec.runtime.precision,
+            beat=bench.report.alive,
         )
 
     def fit_head(self, setup: Setup) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 
 from app.adapt.coverage import unknown_tokens
-from app.adapt.dataset import Prepared
 from app.adapt.lengths import tell_of_encoded
 from app.adapt.outputs import Encoded
 from app.adapt.task import Example, Task
@@ -32,11 +32,16 @@ class Room:
 
 
 def encode_sets(
-    spec: S, prepared: Prepared, tokenizers: Tokenizers, room: Room, report: Report
-) -> tuple[S, Sets, Facts]:
-    """Tokenize every set, once at full length: the length that is resolved from it only cuts."""
-    task = prepared.task
-    full = tokenizers.encode(task, prepared.train, room.max_length)
+    spec: S, examples: Mapping[str, Sequence[Example]], tokenizers: Tokenizers, room: Room,
+    report: Report, data_report: dict[str, Any],
+) -> tuple[S, Sets, Facts]:  # fmt: skip
+    """Tokenize every set for the spec's fitted task.
+
+    Once at full length: the length that is resolved from it only cuts. How many examples are longer goes
+    into `data_report` too.
+    """
+    task = spec.task
+    full = tokenizers.encode(task, examples["train"], room.max_length)
     unknown = token_id(tokenizers.first.unk_token_id)
     warning = unknown_tokens((item.input_ids for item in full), unknown)
     if warning is not None:
@@ -50,14 +55,15 @@ def encode_sets(
         device=room.device.type,
         has_bf16=has_bf16(room.device),
     )
-    resolved = resolve(spec.model_copy(update={"task": task}), facts)
+    resolved = resolve(spec, facts)
     length = int(resolved.optimization.max_length)
     sets = {
         name: tokenizers.encode(task, items, length) if items else []
-        for name, items in (("validation", prepared.validation), ("test", prepared.test))
+        for name, items in examples.items()
+        if name != "train"
     }
-    sets["train"] = recut(task, tokenizers, prepared.train, full, length)
-    for line in tell_of_encoded(task, prepared.report, sets, length):
+    sets["train"] = recut(task, tokenizers, examples["train"], full, length)
+    for line in tell_of_encoded(task, data_report, sets, length):
         report.log(line)
     return resolved, sets, facts
 

@@ -16,6 +16,7 @@ from workers.recipes.bench import Bench, Preparation
 from workers.recipes.judging import baselines, judge, summarize
 from workers.recipes.reading import read_data
 from workers.recipes.saving import save_model
+from workers.recipes.sources import SourceLoader
 from workers.recipes.trials import choose_method
 from workers.training.checkpoint import newest_state
 from workers.training.device import choose_device, environment, make_deterministic
@@ -48,7 +49,8 @@ class FineTuneRecipe:
         make_deterministic()
         prepared = read_data(self.assignment, self.spec, report)
         report.phase(Phase.LOADING)
-        bench = Bench.open(self.assignment, self.spec, prepared, device, report)
+        loader = SourceLoader(self.assignment, self.spec.runtime.seed)
+        bench = Bench.open(loader, self.spec, prepared, device, report)
         method, trials = self._method(bench)
         report.phase(Phase.ENCODING)
         preparation = Preparation(bench, method)

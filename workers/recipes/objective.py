@@ -15,24 +15,50 @@ from app.adapt.outputs import Encoded
 from app.adapt.plugins import LOSSES, AnyLoss
 from app.adapt.task import Example, Task
 from app.errors import InvalidSpec
+from app.spec.distill import Distill
 from app.spec.training import Training
 from workers.training.evaluate import Stage
 
+DISTANCE_SHARE = 0.9  # of a distillation's objective
+TEMPERATURE = 2.0
 _ADAPTER: TypeAdapter[Loss] = TypeAdapter(AnyLoss)
 
 
 def make_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list[Loss]:
-    """Return the objective: as the spec names it, else the task's own with the spec's smoothing.
+    """Return the objective: as the spec names it, else the task's own, and a distance to the teacher.
+
+    The distance counts nine times what the task's own loss does. It is KL at T = 2 unless the task's
+    answers are no shares (numbers, vectors) or the student learns better otherwise.
 
     Raises:
         InvalidSpec: a loss needs a teacher, or no loss of the task takes a setting that was made.
     """
+    is_taught = isinstance(spec, Distill)
     if spec.losses is not None:
         for index, loss in enumerate(spec.losses):
-            if loss.needs_teacher:
-                message = f"losses.{index}: {loss.name()} needs a teacher, which fine_tune has not"
+            if loss.needs_teacher and not is_taught:
+                message = (
+                    f"losses.{index}: {loss.name()} needs a teacher: submit a job of kind 'distill'"
+                )
                 raise InvalidSpec(message, param=f"losses.{index}")
         return list(spec.losses)
+    own = task_losses(spec, task, examples)
+    if not is_taught:
+        return own
+    kind = None if isinstance(spec.student, str) else spec.student.distance
+    distance: dict[str, Any] = {"kind": kind or task.distance(), "weight": DISTANCE_SHARE}
+    if distance["kind"] == "kl_divergence":
+        distance["temperature"] = TEMPERATURE
+    own = [loss.model_copy(update={"weight": 1 - DISTANCE_SHARE}) for loss in own]
+    return [*own, _ADAPTER.validate_python(distance)]
+
+
+def task_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list[Loss]:
+    """Return the task's own objective with the spec's smoothing and class weights.
+
+    Raises:
+        InvalidSpec: no loss of the task takes a setting that was made.
+    """
     settings: dict[str, Any] = {}
     if spec.optimization.label_smoothing:
         settings["label_smoothing"] = spec.optimization.label_smoothing

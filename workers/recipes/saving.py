@@ -81,7 +81,11 @@ def _described(
 
 def lineage_of(loaded: Loaded) -> list[dict[str, Any]]:
     """Return what the model descends from, the oldest first; further encoders come after the first."""
+    taught = [
+        entry | {"role": "teacher"} for source in loaded.teachers for entry in _line(source)[-1:]
+    ]
     found = [entry for source in (loaded.source, *loaded.further) for entry in _line(source)]
+    found = [*taught, *found]
     return [entry for at, entry in enumerate(found) if entry not in found[:at]]
 
 

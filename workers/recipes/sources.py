@@ -32,6 +32,7 @@ class Loaded:
     tokenizers: Tokenizers
     max_length: int
     further: list[Source] = field(default_factory=list)
+    teachers: list[Source] = field(default_factory=list)
 
     @property
     def folders(self) -> list[Path]:
@@ -43,13 +44,13 @@ class SourceLoader:
     """Finds and makes the sources that one job names; what is made lies in the run's own folder."""
 
     def __init__(self, assignment: Assignment, seed: int) -> None:
-        self._assignment = assignment
+        self.assignment = assignment
         self._seed = seed
         self._made = 0
 
     def load(
-        self, model: str | Student, revision: str | None, further: Sequence[str],
-        texts: Sequence[str], teacher: Path | None = None,
+        self, model: str | Student, revision: str | None = None, further: Sequence[str] = (),
+        texts: Sequence[str] = (), teacher: Path | None = None,
     ) -> Loaded:  # fmt: skip
         """Return the source with its tokenizers; `texts` and `teacher` are what a student is made of.
 
@@ -71,13 +72,13 @@ class SourceLoader:
 
     def find(self, model_id: str, revision: str | None = None) -> Source:
         """Return the source of an id."""
-        folder = self._assignment.models.get(model_id)
+        folder = self.assignment.models.get(model_id)
         if folder is not None:
             return finished_source(model_id, folder)
-        checkpoint = self._assignment.sources.get(model_id)
+        checkpoint = self.assignment.sources.get(model_id)
         if checkpoint is not None:
             return self._from_checkpoint(model_id, checkpoint)
-        sources = Sources(self._assignment.model_dirs, hub=self._assignment.hub)
+        sources = Sources(self.assignment.model_dirs, hub=self.assignment.hub)
         return sources.resolve(model_id, revision)
 
     def _make(self, student: Student, texts: Sequence[str], teacher: Path | None) -> Source:
@@ -86,7 +87,8 @@ class SourceLoader:
         try:
             student.make(folder, Material(texts, self._seed, teacher, models))
         except AttuneError as error:
-            error.param = f"model.{error.param}" if error.param else "model"
+            field = "model" if teacher is None else "student"
+            error.param = f"{field}.{error.param}" if error.param else field
             raise
         return Source(student.name(), "made", folder, check_model_folder(folder, student.name()))
 
@@ -105,7 +107,7 @@ class SourceLoader:
         return Source(checkpoint_id, "checkpoint", folder, config)
 
     def _new_folder(self) -> Path:
-        folder = self._assignment.folder / f"source-{self._made}"
+        folder = self.assignment.folder / f"source-{self._made}"
         self._made += 1
         folder.mkdir()
         return folder

@@ -36,7 +36,7 @@ def choose_method(
     """
     name, greater = bench.prepared.task.primary_metric()
     bench.report.phase(Phase.TRAINING)
-    quiet = replace(bench, report=_silent(bench.report))
+    quiet = replace(bench, report=silent(bench.report))
     found: list[tuple[float, Method]] = []
     trials: list[dict[str, Any]] = []
     for method in auto.candidates:
@@ -104,7 +104,7 @@ def _steps(optimization: Optimization, rows: int) -> int:
     return min(optimization.max_steps or steps, steps)
 
 
-def _silent(report: Report) -> Report:
+def silent(report: Report) -> Report:
     """Return a report that only says that there is life: series and warnings are the chosen method's."""
 
     def emit(event: Event) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: a power cut leaves either nothing or all of one, and only intact ones are read.
 
 step-00000030/    network.safetensors  optimizer.safetensors  state.json  manifest.json  shell/
+                  learned.safetensors, where losses have learned something themselves
 
 `shell` is a copy of what the run has beside its checkpoints: a model folder without weights (config,
 tokenizer), which makes of a checkpoint something that another job can start from.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +30,33 @@ from workers.training.state import TrainState, load_optimizer, network_tensors, 
 KIND = "checkpoint"
 NETWORK = "network.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+LEARNED = "learned.safetensors"
 STATE = "state.json"
 SCALER = "scaler"
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training moves: the network, what its losses learn themselves, and the optimizer of both."""
+
+    network: nn.Module
+    learned: nn.Module
+    optimizer: Optimizer
+
+
 def save(
-    folder: Path, network: nn.Module, optimizer: Optimizer, state: TrainState,
-    *, scaler: dict[str, Any], is_best: bool,
-) -> CheckpointEvent:  # fmt: skip
+    folder: Path, trained: Trained, state: TrainState, *, scaler: dict[str, Any], is_best: bool
+) -> CheckpointEvent:
     """Write one checkpoint under `folder` and return its event; it is durable when this returns."""
     final = folder / f"step-{state.total_steps:08d}"
     remove_folder(final)  # a run that died between the rename and its event left this behind
     temporary = temporary_folder(final)
     shell = folder.parent / SHELL
-    tensors, values = optimizer_tensors(optimizer)
-    save_file(network_tensors(network), temporary / NETWORK)
+    tensors, values = optimizer_tensors(trained.optimizer)
+    save_file(network_tensors(trained.network), temporary / NETWORK)
+    learned = network_tensors(trained.learned)
+    if learned:
+        save_file(learned, temporary / LEARNED)
     save_file(tensors, temporary / OPTIMIZER)
     content = {"state": state.model_dump(), "optimizer": values, SCALER: scaler}
     (temporary / STATE).write_text(json.dumps(content, sort_keys=True))
@@ -62,7 +76,7 @@ def save(
 
 
 def restore(
-    candidates: Sequence[CheckpointRef], network: nn.Module, optimizer: Optimizer, report: Report
+    candidates: Sequence[CheckpointRef], trained: Trained, report: Report
 ) -> tuple[TrainState, dict[str, Any]] | None:
     """Load the newest intact checkpoint; each damaged one is reported and passed over."""
     for candidate in candidates:
@@ -72,8 +86,12 @@ def restore(
             report.emit(QuarantineEvent(checkpoint_id=candidate.id, reason=error.message))
             continue
         content = json.loads((candidate.folder / STATE).read_text())
-        load_network(network, candidate.folder)
-        load_optimizer(optimizer, load_file(candidate.folder / OPTIMIZER), content["optimizer"])
+        load_network(trained.network, candidate.folder)
+        if (candidate.folder / LEARNED).is_file():
+            trained.learned.load_state_dict(load_file(candidate.folder / LEARNED))
+        load_optimizer(
+            trained.optimizer, load_file(candidate.folder / OPTIMIZER), content["optimizer"]
+        )
         return TrainState.model_validate(content["state"]), content[SCALER]
     if candidates:
         report.log("No intact checkpoint is left; training starts from the beginning", "warning")

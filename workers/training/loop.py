@@ -83,6 +83,9 @@ class Loop:
         if not groups:
             message = "method.freeze leaves nothing to train"
             raise InvalidSpec(message, param="method.freeze", code="nothing_to_train")
+        learned = list(setup.stage.learned.parameters())
+        if learned:
+            groups.append({"params": learned, "lr": rate, "weight_decay": 0.0})
         self.base_rates = [float(group["lr"]) for group in groups]
         self.optimizer = make_optimizer(groups, self.optimization)
         self.parameters = [p for group in groups for p in group["params"]]
@@ -99,7 +102,7 @@ class Loop:
     def restore(self) -> int | None:
         """Go back to the newest intact checkpoint; return its step, None for the beginning."""
         candidates = self.setup.checkpoints
-        found = checkpoint.restore(candidates, self.network, self.optimizer, self.report)
+        found = checkpoint.restore(candidates, self._trained, self.report)
         if found is None:
             return None
         self.state, scaler = found
@@ -170,6 +173,10 @@ class Loop:
                 continue
             self._after_step(plan)
         return self.state
+
+    @property
+    def _trained(self) -> checkpoint.Trained:
+        return checkpoint.Trained(self.network, self.setup.stage.learned, self.optimizer)
 
     @property
     def _compares_rows(self) -> bool:
@@ -303,7 +310,7 @@ class Loop:
 
     def _save(self, folder: Path, *, is_best: bool) -> None:
         event = checkpoint.save(
-            folder, self.network, self.optimizer, self.state,
+            folder, self._trained, self.state,
             scaler=self.scaler.state_dict(), is_best=is_best,
         )  # fmt: skip
         self.report.emit(event)

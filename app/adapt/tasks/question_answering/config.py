@@ -43,6 +43,7 @@ class QuestionAnswering(Task):
     )  # fmt: skip
 
     pipeline: ClassVar[str | None] = "question-answering"
+    teaches: ClassVar[bool] = True
     parameters: ClassVar[type[Parameters]] = predict.AnswerParameters
     roles: ClassVar[tuple[Role, ...]] = (
         Role("question", ("query",), description="What is asked."),

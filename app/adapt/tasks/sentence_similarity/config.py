@@ -58,6 +58,7 @@ class SentenceSimilarity(Task):
             raise ValueError(message)
         return self
 
+    teaches: ClassVar[bool] = True
     adds_head: ClassVar[bool] = False
     parameters: ClassVar[type[Parameters]] = Parameters
     pipeline: ClassVar[str | None] = None  # sentence-transformers loads the folder
@@ -81,9 +82,11 @@ class SentenceSimilarity(Task):
             ("similarity", "similarity_score", "relatedness_score", "relatedness"),
             required=False,
             description="How alike the two are.",
+            is_target=True,
         ),
         Role("text", ("sentence", "content"), required=False, description="Labelled: the text."),
-        Role("label", ("labels", "class", "intent"), required=False, description="Its label."),
+        Role("label", ("labels", "class", "intent"), required=False, description="Its label.",
+             is_target=True),
     )  # fmt: skip
 
     def resolve_columns(
@@ -183,6 +186,16 @@ class SentenceSimilarity(Task):
         """Return a vector, or cosines."""
         del parameters
         return predict.decode(scores, encoded)
+
+    def distance(self) -> str:
+        """Return the cosine of vectors."""
+        return "embedding_cosine"
+
+    def align(self, scores: Sequence[Any], theirs: Sequence[Encoded], ours: Encoded) -> Any:
+        """Return the vectors of the texts, however they are cut into tokens."""
+        del theirs, ours
+        (answer,) = scores
+        return answer
 
     def example_input(self) -> Any:
         """Return a sentence and others."""

@@ -56,6 +56,8 @@ class TextClassification(Task):
             raise ValueError(message)
         return self
 
+    teaches: ClassVar[bool] = True
+    augments: ClassVar[bool] = True
     pipeline: ClassVar[str | None] = "text-classification"
     parameters: ClassVar[type[Parameters]] = predict.ClassificationParameters
     roles: ClassVar[tuple[Role, ...]] = (
@@ -76,6 +78,7 @@ class TextClassification(Task):
             ("labels", "target", "class", "category", "intent", "sentiment", "score", "stars",
              "rating"),
             description="A label, a list of labels, or a number.",
+            is_target=True,
         ),
     )  # fmt: skip
 
@@ -179,6 +182,27 @@ class TextClassification(Task):
         return predict.decode(
             scores, self.fitted_problem, self.labels or [], self.threshold, parameters
         )
+
+    def distance(self) -> str:
+        """Return the divergence of labels; numbers have none."""
+        return "logit_mse" if self.problem == "regression" else "kl_divergence"
+
+    def target_of(self, scores: Scores, encoded: Encoded) -> Any:
+        """Return the likeliest label, all labels that are likelier than not, or the number."""
+        del encoded
+        match self.fitted_problem:
+            case "single_label":
+                return int(scores.argmax())
+            case "multi_label":
+                return [at for at, p in enumerate(predict.sigmoid(scores)) if p >= self.threshold]
+            case "regression":
+                return float(scores[0])
+
+    def align(self, scores: Sequence[Scores], theirs: Sequence[Encoded], ours: Encoded) -> Scores:
+        """Return the one answer of a text, however it is cut into tokens."""
+        del theirs, ours
+        (answer,) = scores
+        return answer
 
     def example_input(self) -> Any:
         """Return a text, or two."""

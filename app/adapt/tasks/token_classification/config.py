@@ -12,6 +12,7 @@ from pydantic import Field
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.token_classification import data, predict, report
+from app.adapt.tasks.token_classification.align import align
 from app.adapt.tasks.token_classification.metrics import SpanMetrics
 from app.adapt.tasks.token_classification.words import OUTSIDE, cut_at, other_scheme, tags_of
 from app.errors import InvalidData
@@ -40,6 +41,7 @@ class TokenClassification(Task):
     )  # fmt: skip
 
     pipeline: ClassVar[str | None] = "token-classification"
+    teaches: ClassVar[bool] = True
     minds_pieces: ClassVar[bool] = True
     parameters: ClassVar[type[Parameters]] = predict.SpanParameters
     roles: ClassVar[tuple[Role, ...]] = (
@@ -49,6 +51,7 @@ class TokenClassification(Task):
             ("ner_tags", "pos_tags", "labels", "ner", "bio_tags", "ner_labels"),
             required=False,
             description="A tag for each token: B-PER, I-PER, O.",
+            is_target=True,
         ),
         Role("text", ("sentence", "content"), required=False, description="A raw text."),
         Role(
@@ -56,6 +59,7 @@ class TokenClassification(Task):
             ("entities", "label", "labels", "annotations", "ner"),
             required=False,
             description="Marked stretches of the text: start, end (in characters) and label.",
+            is_target=True,
         ),
     )
 
@@ -197,6 +201,14 @@ class TokenClassification(Task):
     def merge(self, answers: list[Any], parameters: Any) -> Any:
         """Return the spans of a text, with their places in it."""
         return predict.merge(answers, self.labels, parameters)
+
+    def target_of(self, scores: Scores, encoded: Encoded) -> Any:
+        """Return the likeliest tag of each piece that the row answers for."""
+        return data.target_of(scores, encoded)
+
+    def align(self, scores: Sequence[Scores], theirs: Sequence[Encoded], ours: Encoded) -> Scores:
+        """Return the teacher's scores of the pieces that lie where the student's do."""
+        return align(scores, theirs, ours, self.labels)
 
     def example_input(self) -> Any:
         """Return a sentence with names in it."""

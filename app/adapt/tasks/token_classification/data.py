@@ -26,6 +26,8 @@ from app.kit.counting import cut
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from app.adapt.task import Scores
+
 IGNORED = -100  # the target of special tokens, and of what another window answers for
 SHARED = 4  # neighbouring windows share a quarter of their length
 SHOWN = 80
@@ -337,6 +339,15 @@ def piece_note(text: str, marked: Marked, pieces: Sequence[Offsets]) -> str | No
         if any(start < edge < end for edge in edges):
             return PIECE_NOTE
     return None
+
+
+def target_of(scores_TC: Scores, encoded: Encoded) -> list[int]:
+    """Return the index of each piece's likeliest tag, -100 where the row does not answer."""
+    target = [IGNORED] * len(encoded.input_ids)
+    best_T = scores_TC.argmax(axis=-1)
+    for at in encoded.extra["pieces"]:
+        target[at] = int(best_T[at])
+    return target
 
 
 def _shown(value: Any) -> str:
