@@ -7,7 +7,6 @@ from it. Only `network()` may import torch.
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
+from app.adapt.columns import Role, match_columns
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.reader import Problem, Problems, Row
-from app.errors import InvalidData, InvalidRequest, InvalidSpec
-from app.kit.counting import all_of
+from app.errors import InvalidRequest, InvalidSpec
 from app.kit.registry import Plugin
 from app.kit.schema import Frozen
 
@@ -32,17 +31,6 @@ if TYPE_CHECKING:
 
 
 Architecture = Literal["encoder", "decoder", "encoder_decoder"]
-
-
-@dataclass(frozen=True)
-class Role:
-    """A column that the task reads: its name in `data.columns`, and the headers it is known by."""
-
-    name: str
-    aliases: tuple[str, ...]
-    required: bool = True
-    description: str = ""
-    is_target: bool = False  # what is to be answered: not there in data that a teacher answers
 
 
 @dataclass(frozen=True)
@@ -365,11 +353,10 @@ class Task(Plugin, ABC):
         Raises:
             InvalidData: as `resolve_columns`.
         """
-        inputs = {role.name for role in self.roles if not role.is_target}
-        kept = {
-            role: column for role, column in given.items() if role in inputs and column in found
-        }
-        return self._columns(found, kept, filename, needs_targets=False)
+        inputs = [role for role in self.roles if not role.is_target]
+        names = {role.name for role in inputs}
+        kept = {role: column for role, column in given.items() if role in names and column in found}
+        return match_columns(self.name(), inputs, found, kept, filename)
 
     def resolve_columns(
         self, found: Sequence[str], given: Mapping[str, str], filename: str
@@ -379,55 +366,4 @@ class Task(Plugin, ABC):
         Raises:
             InvalidData: a named column is missing, a role is unknown, or a required one is not found.
         """
-        return self._columns(found, given, filename, needs_targets=True)
-
-    def _columns(
-        self, found: Sequence[str], given: Mapping[str, str], filename: str, *, needs_targets: bool
-    ) -> dict[str, str]:
-        self._check_given(found, given, filename)
-        columns = dict(given)
-        by_lower = {name.strip().lower(): name for name in reversed(found)}
-        for role in self.roles:
-            if role.name in columns or (role.is_target and not needs_targets):
-                continue
-            taken = set(columns.values())
-            match = next(
-                (by_lower[a] for a in (role.name, *role.aliases)
-                 if a in by_lower and by_lower[a] not in taken), None)  # fmt: skip
-            if match is not None:
-                columns[role.name] = match
-            elif role.required:
-                needed = all_of([repr(other.name) for other in self.roles if other.required])
-                message = (
-                    f"{filename} has no column for {role.name!r}; {self.name()} needs {needed}, "
-                    f"the file has: {list(found)}; "
-                    f'name one with data.columns: {{"{role.name}": "..."}}'
-                )
-                raise InvalidData(
-                    message,
-                    param=f"data.columns.{role.name}",
-                    code="column_not_found",
-                    details={"file": filename, "found": list(found)},
-                )
-        return columns
-
-    def _check_given(self, found: Sequence[str], given: Mapping[str, str], filename: str) -> None:
-        known = {role.name for role in self.roles}
-        for role, column in given.items():
-            twin = next((other for other in given if other < role and given[other] == column), None)
-            if twin is not None:
-                message = f"data.columns: {column!r} is named both for {twin!r} and for {role!r}"
-                raise InvalidData(message, param=f"data.columns.{role}", code="same_column")
-            if role not in known:
-                message = f"data.columns: {self.name()} has no {role!r}; it reads: {sorted(known)}"
-                raise InvalidData(message, param=f"data.columns.{role}")
-            if column not in found:
-                close = difflib.get_close_matches(column, found, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                message = f"{filename} has no column {column!r}; it has: {list(found)}{hint}"
-                raise InvalidData(
-                    message,
-                    param=f"data.columns.{role}",
-                    code="column_not_found",
-                    details={"file": filename, "column": column, "found": list(found)},
-                )
+        return match_columns(self.name(), self.roles, found, given, filename)

@@ -51,7 +51,8 @@ def do_step(network, optimizer, step):
 
 
 def saved(folder: Path, network, optimizer, state=STATE) -> CheckpointRef:
-    event = checkpoint.save(folder, network, optimizer, state, scaler={}, is_best=True)
+    trained = checkpoint.Trained(network, nn.ModuleDict(), optimizer)
+    event = checkpoint.save(folder, trained, state, scaler={}, is_best=True)
     return CheckpointRef(
         id=f"ckpt-{state.step}",
         step=state.step,
@@ -62,7 +63,8 @@ def saved(folder: Path, network, optimizer, state=STATE) -> CheckpointRef:
 
 def restored(candidates, network, optimizer):
     events: list[Event] = []
-    return checkpoint.restore(candidates, network, optimizer, Report(events.append)), events
+    trained = checkpoint.Trained(network, nn.ModuleDict(), optimizer)
+    return checkpoint.restore(candidates, trained, Report(events.append)), events
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "adafactor"])

@@ -180,8 +180,8 @@ def test_each_sequence_is_in_the_first_row_with_room_if_that_pays(lengths):
         ({"kind": "text-generation", "form": "text"}, False, False),
         ({"kind": "text-generation", "form": "preference"}, "auto", False),
         ({"kind": "text-generation", "form": "preference"}, True, None),
-        ({"kind": "text-classification"}, "auto", False),
-        ({"kind": "text-classification"}, True, None),
+        ({"kind": "text-classification", "problem": "regression"}, "auto", False),
+        ({"kind": "text-classification", "problem": "regression"}, True, None),
     ],
 )
 def test_auto_packs_where_the_task_can_and_true_is_refused_where_not(task, given, expected):
