@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import nn
 
-from app.adapt.layers.features import FeatureConfig, make_classifier
+from app.adapt.architectures.features import FeatureConfig, make_classifier
 from app.adapt.layers.internals import body_of, forward
 from app.adapt.network import TransformerNetwork, inputs_of
 from app.adapt.outputs import Batch, Outputs
