@@ -16,10 +16,11 @@ from app.adapt.loss import Loss, internals
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.plugins import TASKS, AnyLoss
 from app.adapt.task import Example, Task
+from app.adapt.tasks.text_generation.data import Answer
 from app.adapt.tasks.token_classification.data import Marked
 from app.adapt.tasks.token_classification.words import Span
 from app.errors import InvalidSpec
-from tests.tiny import TEXTS, make_model_folder
+from tests.tiny import TEXTS, make_base_folder, make_model_folder
 from workers.recipes.objective import check_objective, with_learned
 from workers.training.evaluate import Stage, evaluate, units
 
@@ -128,6 +129,27 @@ def test_parts_weighted_by_their_targets_make_the_whole(folders, target):
         parts = [items[:2], items[2:]]
         summed = sum(stage.run(part)[2] * units(part) for part in parts) / units(items)
     torch.testing.assert_close(whole, summed)
+
+
+def test_a_teacher_may_read_packed_rows(tmp_path):
+    """Rows that hold several examples count by the targets that they hold."""
+    base = make_base_folder(tmp_path, "decoder")
+    config = {"kind": "text-generation", "form": "text"}
+    names = ["kl_divergence", "jensen_shannon", "logit_mse"]
+    stage = make_stage({"student": base, "teacher": base}, task(config), names)
+    with torch.no_grad():
+        for parameter in stage.network.parameters():
+            parameter.mul_(0.9)  # a student that is not its teacher
+    stage.network.eval()
+    texts = ["where is my transfer", "a dull plot", "the film", TEXTS[0], "good bad", "my card was"]
+    examples = [Example(n, {"text": text}, Answer("text")) for n, text in enumerate(texts)]
+    items = stage.task.encode(stage.tokenizer, examples, 64)
+    with torch.no_grad():
+        padded, _, expected = stage.run(items)
+        packed, _, loss = stage.run(items, packs=True)
+    assert len(packed.input_ids_BT) < len(padded.input_ids_BT)
+    assert expected > 0
+    torch.testing.assert_close(loss, expected)
 
 
 def test_an_evaluation_has_a_teacher_too_and_ends_where_schedules_end(folders):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from app.adapt.layers.internals import forward
+from app.adapt.layers.language import IGNORED
 from app.adapt.loss import Loss, internals
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.schedule import number
@@ -72,9 +73,7 @@ class Stage:
         """Return a batch, and what network and teacher say about it, as losses read them."""
         half = self.task.network()
         batch = (half.pack if packs else half.collate)(self.task, items, self.pad_id)
-        if not packs:
-            batch = replace(batch, units_B=torch.tensor([item.units for item in items]))
-        batch = batch.to(self.device)
+        batch = replace(batch, units_B=_shares(batch, items, packs=packs)).to(self.device)
         with autocast(self.device, self.precision):
             outputs = forward(half, self.network, batch, internals(self.losses))
         teacher = None if self.teach is None else self.teach(items, batch)
@@ -132,6 +131,13 @@ def _judge_generated(
         with autocast(stage.device, stage.precision):
             answers = half.generate(stage.task, stage.network, items, stage.tokenizer, parameters)
         metrics.add_generated(answers, items)
+
+
+def _shares(batch: Batch, items: Sequence[Encoded], *, packs: bool) -> torch.Tensor:
+    """Return how many targets each row of a batch stands for; one that is packed holds several examples."""
+    if packs and batch.target is not None:
+        return (batch.target != IGNORED).sum(-1)
+    return torch.tensor([item.units for item in items])
 
 
 def units(items: Sequence[Encoded]) -> int:

@@ -18,6 +18,7 @@ import torch
 
 from app.adapt.layers.depth import select
 from app.adapt.layers.packing import keeps_apart
+from app.adapt.loss import internals
 from app.adapt.method import Method
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
@@ -185,6 +186,9 @@ class Loop:
     def _can_pack(self) -> bool:
         """Say whether sequences share rows: as resolved, unless this network would mix them up."""
         if self.optimization.packing is not True or self._compares_rows:
+            return False
+        if internals(self.setup.stage.losses):
+            self.report.log("Sequences are padded: a loss reads what goes on inside of each")
             return False
         if keeps_apart(self.network):
             return True
