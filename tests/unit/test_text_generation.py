@@ -217,3 +217,22 @@ def test_an_input_that_is_none_is_refused_by_its_place(value):
     with pytest.raises(InvalidRequest) as caught:
         TextGeneration().parse_input(value, 2)
     assert caught.value.param == "inputs.2"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('a system message is needed first') }}", "a system message is needed"),
+        ("{% for m in messages %}{{ m.content }}", "refuses the messages"),
+    ],
+)
+def test_a_template_that_refuses_is_named_with_the_row(tokenizer, template, words):
+    task = TextGeneration(form="messages", chat_template=template)
+    examples, _ = parse({"messages": CHAT})
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        task.encode(tokenizer, examples, 64)
+    assert (caught.value.error_code, caught.value.details["row"]) == ("chat_template", 1)
+    asked = task.parse_input({"messages": CHAT[:1]}, 0)
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        task.encode(tokenizer, [asked], 64)
+    assert caught.value.param == "inputs.0"

@@ -74,7 +74,8 @@ class TokenClassification(Task):
             if columns is not None:
                 return columns
         message = (
-            f"{filename} has neither columns for 'tokens' and 'tags' nor for 'text' and 'spans'; it has: "
+            f"{filename} has neither columns for 'tokens' and 'tags' nor for 'text' and 'spans', and "
+            "token-classification needs the two of one or of the other; it has: "
             f'{list(found)}; name them with data.columns: {{"tokens": "...", "tags": "..."}}'
         )
         raise InvalidData(message, param="data.columns", code="column_not_found",
