@@ -243,9 +243,10 @@ def test_what_is_wrong_with_the_data_is_said_by_row(tmp_path, start):
 
 
 def test_a_loss_that_is_not_finite_ends_the_job(tmp_path, start):
-    job = TinyJob(tmp_path)
+    steps = {"optimizer": "sgd", "learning_rate": 10.0, "gradient_clip": None}
+    job = TinyJob(tmp_path, **steps)
     texts = [json.loads(line)["text"] for line in job.file.read_text().splitlines()]
-    numbers = (0.5, 3e25)  # squared, it is past what 32 bits hold
+    numbers = (0.5, 9e14)  # at this rate, the weights soon are past what 32 bits hold
     rows = [json.dumps({"text": t, "label": numbers[i % 2]}) for i, t in enumerate(texts)]
     job.file.write_text("\n".join(rows) + "\n")
     child = start()
