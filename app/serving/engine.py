@@ -51,9 +51,10 @@ class LoadedModel:
         tensors = [*network.parameters(), *network.buffers()]
         self.bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+    def encode(self, examples: Sequence[Example], parameters: Any) -> list[Encoded]:
         """Tokenize, cut to the length that the model was trained with."""
-        return self.task.encode(self._tokenizer, examples, self._max_length)
+        task = self.task.with_parameters(parameters)
+        return task.encode(self._tokenizer, examples, self._max_length)
 
     @torch.inference_mode()
     def answer(
