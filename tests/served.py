@@ -18,7 +18,7 @@ from app.models.service import register
 from app.queue.memory import MemoryQueue
 from app.settings import Settings
 from app.store.layout import Layout
-from tests.tiny import make_finished_folder, make_generator_folder
+from tests.tiny import make_finished_folder, make_generator_folder, make_task_folder
 
 
 class Served:
@@ -55,6 +55,8 @@ class Served:
         layout = Layout(self.settings.store_dir)
         folder = layout.model(name)
         make = make_generator_folder if "architecture" in options else make_finished_folder
+        if labels is None and "kind" in options.get("task", {}) and make is make_finished_folder:
+            make = make_task_folder
         manifest, digest = make(folder, labels, model_id=model_id, **options)
         with self.database.transaction() as session:
             register(

@@ -164,3 +164,28 @@ def _finish(
     (path / "attune.json").write_text(json.dumps(facts, indent=2, sort_keys=True))
     (path / "README.md").write_text(f"# {model_id}\n")
     return write_manifest(path, "model", facts)
+
+
+def make_task_folder(
+    path: Path, labels: None, *, model_id: str, task: dict[str, Any], texts: Sequence[str] = TEXTS,
+    seed: int = 0,
+) -> tuple[Manifest, str]:  # fmt: skip
+    """Make the folder of a finished model of any task with random weights; `task` is its fitted config."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from app.adapt.plugins import TASKS
+
+    del labels
+    remove_folder(path)
+    base = path.with_name(f"{path.name}-base")
+    fitted = TASKS[task["kind"]].model_validate(task)
+    make_base_folder(base, fitted.architecture, texts=texts, seed=seed)
+    half = fitted.network()
+    path.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        half.save(half.load(fitted, base), path)
+    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(path)
+    remove_folder(base)
+    return _finish(path, model_id, task, 32)

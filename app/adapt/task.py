@@ -265,6 +265,11 @@ class Task(Plugin, ABC):
         """Return the parameters that hold for a predict call that names no others."""
         return {}
 
+    def with_parameters(self, parameters: Any) -> Self:
+        """Return the config that encodes the inputs of a predict call with these parameters."""
+        del parameters
+        return self
+
     @abstractmethod
     def parse_input(self, value: Any, index: int) -> Example:
         """Turn one element of a predict request's `inputs` into an example.

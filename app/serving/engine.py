@@ -48,9 +48,10 @@ class LoadedModel:
         tensors = [*network.parameters(), *network.buffers()]
         self.bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+    def encode(self, examples: Sequence[Example], parameters: Any) -> list[Encoded]:
         """Tokenize, cut to the length that the model was trained with."""
-        return self._tokenizers.encode(self.task, examples, self._max_length)
+        task = self.task.with_parameters(parameters)
+        return self._tokenizers.encode(task, examples, self._max_length)
 
     @torch.inference_mode()
     def answer(

@@ -158,7 +158,7 @@ class LocalPredictor:
             task = served.model.task
             options = parse_parameters(task, parameters)
             examples = [task.parse_input(value, index) for index, value in enumerate(inputs)]
-            encoded = await self._in(self._tokenizer, served.model.encode, examples)
+            encoded = await self._in(self._tokenizer, served.model.encode, examples, options)
             raw = await served.batcher(options).submit(encoded)
             if len(inputs) <= INLINE:
                 answers = decode_answers(task, raw, encoded, options)
@@ -178,7 +178,7 @@ class LocalPredictor:
             options = parse_parameters(task, parameters)
             check_streamable(task, inputs, options)
             encoded = await self._in(
-                self._tokenizer, served.model.encode, [task.parse_input(inputs[0], 0)]
+                self._tokenizer, served.model.encode, [task.parse_input(inputs[0], 0)], options
             )
             yield ""
             raw: list[Any] = []

@@ -216,15 +216,20 @@ MARKED = [
 ]
 
 
+@pytest.mark.parametrize("stride", [None, 0, 5, 999])
 @pytest.mark.parametrize("max_length", [16, 24, 64, 512])
-def test_windows_lose_no_span_and_no_character(max_length):
+def test_windows_lose_no_span_and_no_character(max_length, stride):
     """What the targets say comes back exactly, however the text is cut into windows."""
     (example,), problems = parse({"text": LONG, "spans": MARKED})
     assert not len(problems)
-    task = TASK.fit([example], "f")
+    fitted = TASK.fit([example], "f")
+    task = fitted.with_parameters(type(fitted).parameters(stride=stride))
     rows = task.encode(make_tokenizer(LONG), [example], max_length)
     assert (len(rows) > 1) == (max_length < 200)
     assert all(len(row) <= max_length for row in rows)
+    if len(rows) > 1:
+        usual = fitted.encode(make_tokenizer(LONG), [example], max_length)
+        assert (len(rows) < len(usual)) == (stride == 0 or (stride == 5 and max_length > 24))
     answers = [task.decode(perfect(row, task.labels), row, None) for row in rows]
     metrics = task.metrics()
     metrics.add([perfect(row, task.labels) for row in rows], rows)

@@ -156,6 +156,12 @@ class QuestionAnswering(Task):
         """F1 of words."""
         return "f1", True
 
+    def with_parameters(self, parameters: Any) -> Self:
+        """Let the windows of a long context share what the call says."""
+        if parameters.doc_stride is None:
+            return self
+        return self.model_copy(update={"doc_stride": parameters.doc_stride})
+
     def parse_input(self, value: Any, index: int) -> Example:
         """Take a question and its context."""
         return predict.parse_input(value, index)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from app.adapt.task import Example, Parameters
 from app.errors import InvalidRequest
@@ -28,8 +28,15 @@ class AnswerParameters(Parameters):
 
     top_k: int = Field(default=1, ge=1, le=100, description="More than 1: a list, best first.")
     max_answer_length: int = Field(
-        default=MAX_ANSWER_LENGTH, ge=1, le=512, description="In tokens."
-    )
+        default=MAX_ANSWER_LENGTH, ge=1, le=512,
+        validation_alias=AliasChoices("max_answer_length", "max_answer_len"),
+        description="In tokens; max_answer_len is the same.",
+    )  # fmt: skip
+    doc_stride: int | None = Field(
+        default=None, ge=1, le=4096,
+        description="How many tokens the windows of a long context share, a quarter of one at most; null: "
+        "as trained.",
+    )  # fmt: skip
     handle_impossible_answer: bool | None = Field(
         default=None,
         description="May the answer be that there is none? null: if it was trained on such.",

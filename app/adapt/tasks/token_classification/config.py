@@ -40,6 +40,11 @@ class TokenClassification(Task):
         description="What the tags mean where they are numbers: the name of 0, of 1, ...",
     )  # fmt: skip
 
+    stride: int | None = Field(
+        default=None, ge=0, le=4096,
+        description="How many tokens the windows of a long text share; null: a quarter of one.",
+    )  # fmt: skip
+
     pipeline: ClassVar[str | None] = "token-classification"
     teaches: ClassVar[bool] = True
     minds_pieces: ClassVar[bool] = True
@@ -170,7 +175,7 @@ class TokenClassification(Task):
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
     ) -> list[Encoded]:
         """Tokenize; a long text becomes several windows, so that nothing is cut off."""
-        return data.encode(tokenizer, examples, max_length, self.labels)
+        return data.encode(tokenizer, examples, max_length, self.labels, self.stride)
 
     def network(self) -> Network:
         """Return the torch half."""
@@ -189,6 +194,12 @@ class TokenClassification(Task):
     def primary_metric(self) -> tuple[str, bool]:
         """F1 of spans."""
         return "f1", True
+
+    def with_parameters(self, parameters: Any) -> Self:
+        """Let the windows of a long text share what the call says."""
+        if parameters.stride is None:
+            return self
+        return self.model_copy(update={"stride": parameters.stride})
 
     def parse_input(self, value: Any, index: int) -> Example:
         """Take a text or a list of tokens."""

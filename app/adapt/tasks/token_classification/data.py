@@ -235,18 +235,19 @@ def text_and_words(inputs: Mapping[str, Any]) -> tuple[str, list[Offsets]]:
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int,
-    labels: Sequence[str],
+    labels: Sequence[str], stride: int | None = None,
 ) -> list[Encoded]:  # fmt: skip
     """Tokenize; a text that is longer than the model reads becomes several windows.
 
-    Windows overlap, and each answers for its own part only: what lies in two of them belongs to the
-    one where it is farther from the edge. So every piece of a text has one answer, made with context.
+    Windows overlap by `stride` tokens (None: a quarter of one; half of one at most), and each answers
+    for its own part only: what lies in two of them belongs to the one where it is farther from the edge.
+    So every piece of a text has one answer, made with context.
     """
     if not examples:
         return []
     read = [text_and_words(example.inputs) for example in examples]
-    special = tokenizer.num_special_tokens_to_add()
-    stride = (max_length - special) // SHARED
+    room = max_length - tokenizer.num_special_tokens_to_add()
+    stride = room // SHARED if stride is None else min(stride, room // 2)
     batch = _windows(tokenizer, [text for text, _ in read], max_length, stride)
     index = {label: position for position, label in enumerate(labels)}
     owners: list[int] = batch["overflow_to_sample_mapping"]

@@ -30,7 +30,14 @@ class SpanParameters(Parameters):
         description="none: each piece; simple: neighbouring pieces of one label; first, average, max: "
         "whole words, labelled by their first piece, the mean of all, or the surest.",
     )
-    ignore_labels: list[str] = Field(default=[OUTSIDE], max_length=1_000)
+    ignore_labels: list[str] = Field(
+        default=[OUTSIDE], max_length=1_000, description="Labels, or tags, that are left out."
+    )
+    stride: int | None = Field(
+        default=None, ge=0, le=4096,
+        description="How many tokens the windows of a long text share, half of one at most; null: as "
+        "trained.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
