@@ -97,7 +97,7 @@ def test_what_a_job_made_answers(job):
     served = load_model(ref)
     parameters = parse_parameters(served.task, {})
     asked = [served.task.parse_input(served.task.example_input(), index) for index in range(2)]
-    encoded = served.encode(asked)
+    encoded = served.encode(asked, parameters)
     answers = decode_answers(served.task, served.answer(encoded, parameters), encoded, parameters)
     assert len(answers) == 2
     assert answers[0] == answers[1]

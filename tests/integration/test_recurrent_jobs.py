@@ -84,7 +84,7 @@ def answers_of(finished: FinishedEvent, inputs: list[Any]) -> list[Any]:
     served = load_model(ref)
     parameters = parse_parameters(served.task, {})
     asked = [served.task.parse_input(value, index) for index, value in enumerate(inputs)]
-    encoded = served.encode(asked)
+    encoded = served.encode(asked, parameters)
     return decode_answers(served.task, served.answer(encoded, parameters), encoded, parameters)
 
 

@@ -83,7 +83,8 @@ def answers(finished: FinishedEvent, texts: list[str]) -> list[Any]:
     )
     served = load_model(ref)
     options = parse_parameters(served.task, {})
-    encoded = served.encode([served.task.parse_input(text, at) for at, text in enumerate(texts)])
+    asked = [served.task.parse_input(text, at) for at, text in enumerate(texts)]
+    encoded = served.encode(asked, options)
     return decode_answers(served.task, served.answer(encoded, options), encoded, options)
 
 
