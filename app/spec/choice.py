@@ -33,8 +33,3 @@ class AutoMethod(Plugin):
         le=1,
         description="Share of the training's steps that each candidate has.",
     )
-
-    @property
-    def added_tokens(self) -> int:
-        """None: whichever is chosen says so when it is tried."""
-        return 0

@@ -122,9 +122,6 @@ class Distill(Training):
             able = ", ".join(sorted(plugin.name() for plugin in TASKS if plugin.teaches))
             message = f"task: a teacher cannot teach {self.task.name()} yet; it can: {able}"
             raise ValueError(message)
-        if self.method.added_tokens:
-            message = f"method {self.method.name()} reads texts with tokens of its own: use 'full' or 'lora'"
-            raise ValueError(message)
         if self.losses is not None and not any(loss.needs_teacher for loss in self.losses):
             message = (
                 "losses: none of them reads what the teacher says; add kl_divergence or logit_mse"

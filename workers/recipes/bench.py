@@ -15,7 +15,6 @@ from app.adapt.method import Method
 from app.adapt.source import SHELL
 from app.adapt.student import Student
 from app.adapt.task import Example
-from app.adapt.tokenizers import Tokenizers
 from app.errors import TrainingFailed
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
@@ -70,9 +69,9 @@ class Bench:
         }
 
     def network(self, method: Method, seed: int, shell: Path | None = None) -> torch.nn.Module:
-        """Return the network that a training with this seed starts from, not yet prepared for the method.
+        """Return the network that a training with this seed starts from, prepared for the method.
 
-        What it is, without its weights, is written to `shell`.
+        What it is before that, without its weights, is written to `shell`.
         """
         # New weights (a head, or all of them) are drawn here: the same for the same seed.
         seed_step(seed, 2**31 + FRESH_STEP)
@@ -90,7 +89,7 @@ class Bench:
             config.pad_token_id = pad_id_of(self.loaded.tokenizers.first)
         if shell is not None:
             self._write_shell(network, shell)
-        return network
+        return method.prepare(network)
 
     def _write_shell(self, network: torch.nn.Module, shell: Path) -> None:
         shell.mkdir(exist_ok=True)
@@ -110,12 +109,8 @@ class Preparation:
         self.method = method
         spec = bench.spec.model_copy(update={"method": method, "task": bench.prepared.task})
         network = bench.network(method, spec.runtime.seed, bench.assignment.folder / SHELL)
-        # Counted before a method puts any of them into fewer bits.
         room = Room(_count(network), bench.loaded.max_length, bench.device)
-        plain = bench.loaded.tokenizers
-        tokenizers = Tokenizers(method.extend_tokenizer(plain.first, network), plain.further)
-        network = method.prepare(network)
-        self.loaded = replace(bench.loaded, tokenizers=tokenizers)
+        tokenizers = bench.loaded.tokenizers
         self.spec, sets, facts = encode_sets(
             spec, bench.examples, tokenizers, room, bench.report, bench.prepared.report
         )
@@ -156,9 +151,7 @@ class Preparation:
         network, self._network = self._network, None
         if network is None or number:
             seed = self.spec.runtime.seed + number
-            network = bench.network(self.method, seed)
-            self.method.extend_tokenizer(bench.loaded.tokenizers.first, network)
-            network = self.method.prepare(network).to(bench.device)
+            network = bench.network(self.method, seed).to(bench.device)
         stage = self.stage(network)
         if self.spec.losses is not None and isinstance(self.spec, FineTune):
             check_objective(stage, self.sets["train"])
@@ -183,23 +176,12 @@ class Preparation:
             task=task,
             network=network,
             losses=make_losses(self.spec, task, bench.prepared.train),
-            tokenizer=self.loaded.tokenizers.first,
+            tokenizer=bench.loaded.tokenizers.first,
             pad_id=self.pad_id,
             device=bench.device,
             precision=self.spec.runtime.precision,
             beat=bench.report.alive,
         )
-
-    def plain_sets(self, setup: Setup) -> Sets:
-        """Return the sets as the source itself reads them, without what the method puts before texts."""
-        plain = self.bench.loaded.tokenizers.first
-        if self.loaded.tokenizers.first is plain:
-            return self.sets
-        task, length = setup.stage.task, int(self.spec.optimization.max_length)
-        return {
-            name: task.encode(plain, items, length) if items else []
-            for name, items in self.bench.examples.items()
-        }
 
     def fit_head(self, setup: Setup) -> dict[str, Any]:
         """Fit a linear head on what the network says before anything of it is trained."""
