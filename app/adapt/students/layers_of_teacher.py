@@ -1,7 +1,7 @@
 """A student cut from its teacher: some of its layers as they are, embeddings and head with them.
 
 Sources: Sun et al. 2019 (arXiv 1908.09355) keep the first layers, Sanh et al. 2019 (arXiv 1910.01108,
-DistilBERT) every other one; what was measured here is in docs/distillation.md.
+DistilBERT) every other one.
 """
 
 from __future__ import annotations
