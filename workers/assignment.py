@@ -33,7 +33,7 @@ def build_assignment(
     spec = parse_spec(job.spec)
     files: dict[str, InputFile] = {}
     try:
-        for file_id in spec.data.file_ids():
+        for file_id in spec.file_ids():
             file = FileRepository(session, claim.tenant_id).get(file_id)
             files[file_id] = InputFile(
                 id=file.id, filename=file.filename, path=layout.file(file.id), sha256=file.sha256

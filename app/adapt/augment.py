@@ -12,9 +12,10 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from app.adapt.scripts import UNSPACED
+
 MAX_NGRAM = 5
 # Scripts without spaces are cut into their characters, all else into words.
-UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+\s*|\s+")
 
 

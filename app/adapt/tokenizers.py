@@ -36,8 +36,8 @@ class Tokenizers:
             beside = folder / FURTHER.format(number=number)
             if not beside.is_dir():
                 break
-            further.append(_load(beside))
-        return cls(_load(folder), further)
+            further.append(load_tokenizer(beside))
+        return cls(load_tokenizer(folder), further)
 
     def __iter__(self) -> Any:
         """Iterate over all of them, the first first."""
@@ -61,7 +61,8 @@ class Tokenizers:
             cast("Any", tokenizer).save_pretrained(folder / FURTHER.format(number=number))
 
 
-def _load(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of one folder; one that has no padding pads with its end."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)

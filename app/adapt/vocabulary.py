@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from app.adapt.scripts import UNSPACED
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -19,8 +21,6 @@ SPECIAL = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }  # fmt: skip
-# Scripts that write no spaces between words: each character stands alone, as BERT splits them.
-UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
 INVISIBLE = r"\s\p{Cc}\p{Cf}"
 # A character of those scripts, an English contraction (as GPT-2 cuts them off), a word, a number, any
 # other sign by itself.

@@ -30,9 +30,7 @@ Writer = Annotated[Identity, Depends(require("jobs:write"))]
 Shared = Annotated[Services, Depends(get_services)]
 
 # The spec is documented as the model it is, but parsed by `parse_spec`, whose errors name plain paths.
-SpecBody = Annotated[
-    dict[str, Any], Body(description="A job spec: FineTune or Distill, by its kind.")
-]
+SpecBody = Annotated[dict[str, Any], Body(description="A job spec of any kind.")]
 SPEC_ONE_OF = {"oneOf": [{"$ref": f"#/components/schemas/{s.__name__}"} for s in SPECS.values()]}
 SPEC_SCHEMA: dict[str, Any] = {
     "requestBody": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.adapt.dataset import resolve_columns
 from app.adapt.source import Sources
 from app.errors import Conflict, InvalidSpec, KeyReused, NotFound, Overloaded
 from app.files.repository import FileRepository
@@ -19,7 +18,6 @@ from app.kit.ids import new_id
 from app.models.repository import ModelRepository
 from app.models.service import PREFIX
 from app.settings import Settings
-from app.spec.data import Data
 from app.spec.job import JobSpec, parse_spec
 
 CHECKPOINT_PREFIX = "ckpt-"
@@ -113,10 +111,10 @@ class JobService:
             InvalidSpec: one of them is not there; `param` is the field that names it.
         """
         files = FileRepository(self.session, self.tenant_id)
-        for field, sides in spec.data.sets().items():
+        for field, sides in spec.sets().items():
             found: list[File] = []
             for role, file_id in sides.items():
-                param = f"data.{field}" if role is None else f"data.{field}.{role}"
+                param = field if role is None else f"{field}.{role}"
                 try:
                     found.append(files.get(file_id, lock="shared"))
                 except NotFound:
@@ -125,12 +123,7 @@ class JobService:
             # Parallel files have a column for each role; of what is in them, the trainer is the judge.
             summary = (found[0].summary or {}).get("columns", []) if None in sides else []
             names = [column["name"] for column in summary] or [str(role) for role in sides]
-            if field == "unlabeled":
-                spec.task.input_columns(names, spec.data.columns, found[0].filename)
-                continue
-            columns = resolve_columns(spec.task, names, spec.data.columns, found[0].filename)
-            if field == "train" and summary:
-                spec.task.check_summary(columns, summary, found[0].filename)
+            spec.check_set(field, names, summary, found[0].filename)
         for param, model_id in spec.model_ids().items():
             self._check_model(param, model_id)
 
@@ -186,7 +179,7 @@ class JobService:
 def file_in_use(session: Session, tenant_id: str, file_id: str) -> bool:
     """Say whether an unfinished job of the tenant needs this file."""
     specs = JobRepository(session, tenant_id).unfinished_specs()
-    return any(file_id in Data.model_validate(spec["data"]).file_ids() for spec in specs)
+    return any(file_id in parse_spec(spec).file_ids() for spec in specs)
 
 
 def model_in_use(session: Session, tenant_id: str, model_id: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -15,10 +17,45 @@ MetaKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetaValue = Annotated[str, StringConstraints(max_length=512)]
 
 
-class BaseSpec(Frozen):
-    """Fields of every spec. `version` names the shape, so that stored specs parse for ever."""
+Sides = dict[str | None, str]  # the file ids of a set by role; of a single file the role is None
+
+
+class BaseSpec(Frozen, ABC):
+    """Fields of every spec, and what the control plane asks each kind of job.
+
+    `version` names the shape, so that stored specs parse for ever.
+    """
 
     version: Literal[1] = 1
     suffix: Suffix | None = Field(default=None, description="Part of the finished model's id.")
     metadata: dict[MetaKey, MetaValue] = Field(default={}, max_length=16)
     runtime: Runtime = Runtime()
+
+    @property
+    @abstractmethod
+    def base(self) -> str:
+        """What the job starts from: the id of a model, or the kind of network that is made."""
+
+    @abstractmethod
+    def sets(self) -> dict[str, Sides]:
+        """Return the files of each set of data, by the path of the field that names it."""
+
+    @abstractmethod
+    def model_ids(self) -> dict[str, str]:
+        """Return the id of every model that the job reads, by the path of the field that names it."""
+
+    @abstractmethod
+    def check_set(
+        self, field: str, found: Sequence[str], summary: Sequence[Mapping[str, Any]], filename: str
+    ) -> None:
+        """Refuse at submission a set whose columns, as they were `found`, are not those it needs.
+
+        `summary` is what the upload says of each column; empty for parallel files.
+
+        Raises:
+            InvalidData: they are not.
+        """
+
+    def file_ids(self) -> list[str]:
+        """Return the id of every file."""
+        return [file_id for sides in self.sets().values() for file_id in sides.values()]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from app.kit.schema import Frozen
+from app.spec.base import Sides
 
 FILE_ID = re.compile(r"^file-[0-9a-z]{26}$")
 
@@ -56,17 +57,12 @@ class Data(Frozen):
         default="fail", description="fail: any unusable row fails the job; skip: report and go on."
     )
 
-    def sets(self) -> dict[str, dict[str | None, str]]:
-        """Return the file ids of each set that is named, by role; of a single file the role is None."""
+    def sets(self) -> dict[str, Sides]:
+        """Return the file ids of each set that is named, by role."""
         given = {"train": self.train, "validation": self.validation, "test": self.test}
-        found: dict[str, dict[str | None, str]] = {}
-        for name, files in given.items():
-            if isinstance(files, str):
-                found[name] = {None: files}
-            elif files is not None:
-                found[name] = {**files}
-        return found
+        return {name: sides_of(files) for name, files in given.items() if files is not None}
 
-    def file_ids(self) -> list[str]:
-        """Return the id of every file."""
-        return [file_id for files in self.sets().values() for file_id in files.values()]
+
+def sides_of(files: Files) -> Sides:
+    """Return the file ids of a set by role."""
+    return {None: files} if isinstance(files, str) else {**files}

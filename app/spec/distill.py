@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,9 +10,9 @@ from pydantic import Field, model_validator
 from app.adapt.plugins import STUDENTS, TASKS
 from app.adapt.student import Student
 from app.kit.schema import Frozen
-from app.spec.base import ModelId
+from app.spec.base import ModelId, Sides
 from app.spec.choice import AutoMethod
-from app.spec.data import Data, Files
+from app.spec.data import Data, Files, sides_of
 from app.spec.training import Training
 
 if TYPE_CHECKING:
@@ -45,14 +46,10 @@ class TransferData(Data):
     )
     augmentation: Augmentation | None = None
 
-    def sets(self) -> dict[str, dict[str | None, str]]:
-        """Return the file ids of each set that is named, by role; of a single file the role is None."""
+    def sets(self) -> dict[str, Sides]:
+        """Return the file ids of each set that is named, by role."""
         found = super().sets()
-        if isinstance(self.unlabeled, str):
-            found["unlabeled"] = {None: self.unlabeled}
-        elif self.unlabeled is not None:
-            found["unlabeled"] = {**self.unlabeled}
-        return found
+        return found if self.unlabeled is None else found | {"unlabeled": sides_of(self.unlabeled)}
 
 
 class Distill(Training):
@@ -95,16 +92,24 @@ class Distill(Training):
         return self.student.source() or self.student.name()
 
     @property
-    def teachers(self) -> list[str]:
-        """The ids of all teachers."""
-        return [self.teacher] if isinstance(self.teacher, str) else self.teacher
+    def teachers(self) -> dict[str, str]:
+        """The ids of all teachers, by the field that names each."""
+        if isinstance(self.teacher, str):
+            return {"teacher": self.teacher}
+        return {f"teacher.{at}": model_id for at, model_id in enumerate(self.teacher)}
+
+    def check_set(
+        self, field: str, found: Sequence[str], summary: Sequence[Mapping[str, Any]], filename: str
+    ) -> None:
+        """See `BaseSpec.check_set`."""
+        if field == "data.unlabeled":
+            self.task.input_columns(found, self.data.columns, filename)
+        else:
+            super().check_set(field, found, summary, filename)
 
     def model_ids(self) -> dict[str, str]:
         """Return the id of every model that the job reads, by the field that names it."""
-        single = isinstance(self.teacher, str)
-        found = {
-            "teacher" if single else f"teacher.{at}": id_ for at, id_ in enumerate(self.teachers)
-        }
+        found = self.teachers
         if isinstance(self.student, str):
             return found | {"student": self.student}
         source = self.student.source()

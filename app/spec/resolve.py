@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from app.adapt.plugins import LOSSES
 from app.errors import InvalidSpec
 from app.spec.choice import AutoMethod
-from app.spec.optimization import Auto
+from app.spec.optimization import Auto, Optimization
 from app.spec.runtime import Runtime
 from app.spec.training import Training
 
@@ -77,7 +77,6 @@ def resolve(spec: S, facts: Facts) -> S:
         _batch_size(spec, facts, length) if given.batch_size == "auto" else given.batch_size
     )
     epochs = _epochs(count, batch_size) if given.epochs == "auto" else given.epochs
-    steps = min(given.max_steps or 10**9, epochs * math.ceil(count / batch_size))
     tokens = _batch_tokens(facts) if given.max_batch_tokens == "auto" else given.max_batch_tokens
     rate: float | Auto = given.learning_rate
     if rate == "auto" and not isinstance(spec.method, AutoMethod):
@@ -102,8 +101,15 @@ def resolve(spec: S, facts: Facts) -> S:
             "packing": packing,
         }
     )
+    steps = num_steps(optimization, count)
     runtime = _runtime(spec, facts, steps, math.ceil(count / batch_size))
     return spec.model_copy(update={"optimization": optimization, "runtime": runtime})
+
+
+def num_steps(optimization: Optimization, count: int) -> int:
+    """Return how many optimizer steps a training on so many rows has; of a resolved spec."""
+    whole = _number(optimization.epochs) * math.ceil(count / _number(optimization.batch_size))
+    return min(optimization.max_steps or whole, whole)
 
 
 def _runtime(spec: Training, facts: Facts, steps: int, steps_per_epoch: int) -> Runtime:
@@ -132,25 +138,18 @@ def _runtime(spec: Training, facts: Facts, steps: int, steps_per_epoch: int) -> 
 def estimate(resolved: Training, facts: Facts) -> dict[str, Any]:
     """Return steps, tokens, seconds and memory of the training, with how they were counted."""
     optimization = resolved.optimization
-    length, batch_size, epochs = (
-        _number(optimization.max_length),
-        _number(optimization.batch_size),
-        _number(optimization.epochs),
-    )
-    count = len(facts.lengths)
-    steps = min(optimization.max_steps or 10**9, epochs * math.ceil(count / batch_size))
-    share = steps / (epochs * math.ceil(count / batch_size))
-    seeds = _number(resolved.runtime.seeds)
-    tokens = int(seeds * epochs * share * sum(min(n, length) for n in facts.lengths))
+    length, count = _number(optimization.max_length), len(facts.lengths)
+    steps = num_steps(optimization, count) * _number(resolved.runtime.seeds)
+    an_epoch = math.ceil(count / _number(optimization.batch_size))
+    tokens = steps * sum(min(n, length) for n in facts.lengths) // an_epoch
     # 6 N T without embeddings: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1.
     flops = 6 * (facts.num_parameters - facts.num_embeddings) * tokens
     per_s = CORE_FLOPS * facts.cores if facts.device == "cpu" else GPU_FLOPS
     trained = facts.num_parameters if facts.num_trained is None else facts.num_trained
-    state = (
-        facts.num_parameters * 4 + trained * 12
-    )  # fp32; gradients and two moments of what trains
+    # fp32; gradients and two moments of what trains
+    state = facts.num_parameters * 4 + trained * 12
     return {
-        "steps": steps * seeds,
+        "steps": steps,
         "tokens": tokens,
         "seconds": round(flops / per_s, 1),
         "state_bytes": state,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from app.adapt.dataset import resolve_columns
 from app.adapt.method import Method
 from app.adapt.plugins import METHODS, AnyLoss, AnyTask
 from app.kit.registry import expand_kind
-from app.spec.base import BaseSpec
+from app.spec.base import BaseSpec, Sides
 from app.spec.choice import AutoMethod
 from app.spec.data import Data
 from app.spec.optimization import Optimization
@@ -38,3 +40,15 @@ class Training(BaseSpec):
             message = "the method has not been chosen"
             raise AssertionError(message)  # noqa: TRY004 - our own bug, not a wrong type
         return self.method
+
+    def sets(self) -> dict[str, Sides]:
+        """Return the files of each set of data, by the path of the field that names it."""
+        return {f"data.{name}": sides for name, sides in self.data.sets().items()}
+
+    def check_set(
+        self, field: str, found: Sequence[str], summary: Sequence[Mapping[str, Any]], filename: str
+    ) -> None:
+        """See `BaseSpec.check_set`."""
+        columns = resolve_columns(self.task, found, self.data.columns, filename)
+        if field == "data.train" and summary:
+            self.task.check_summary(columns, summary, filename)

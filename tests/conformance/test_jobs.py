@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from app.adapt.plugins import TASKS
 from app.serving.engine import load_model
@@ -22,14 +20,7 @@ from workers.protocol import Event, FinishedEvent
 from workers.recipes import run_recipe
 from workers.training.loop import Drained
 
-
-@pytest.fixture(autouse=True)
-def one_thread_and_no_traces() -> Iterator[None]:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+pytestmark = pytest.mark.usefixtures("one_thread_and_no_traces")
 
 
 @pytest.fixture(params=TASKS.kinds)

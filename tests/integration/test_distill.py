@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from app.adapt.plugins import TASKS
 from app.adapt.task import Example
@@ -27,13 +25,7 @@ from workers.training.loop import Drained
 UNLABELED_ID = "file-" + "u" * 26
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_no_traces() -> Iterator[None]:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+pytestmark = pytest.mark.usefixtures("one_thread_and_no_traces")
 
 
 class School:

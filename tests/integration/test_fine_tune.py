@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,14 +24,7 @@ from workers.protocol import (
 from workers.recipes import run_recipe
 from workers.training.loop import Drained
 
-
-@pytest.fixture(autouse=True)
-def one_thread_and_no_traces() -> Iterator[None]:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+pytestmark = pytest.mark.usefixtures("one_thread_and_no_traces")
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 from app.adapt.layers.packing import packed as make_packed
@@ -23,13 +22,7 @@ from workers.training.loop import Drained
 WORDS = ("red", "blue", "green", "old", "new", "good", "bad", "warm")
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_no_traces() -> Iterator[None]:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+pytestmark = pytest.mark.usefixtures("one_thread_and_no_traces")
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 
 import pytest
-import torch
 
 from app.spec.job import parse_spec
 from tests.tiny import make_base_folder
@@ -18,13 +16,7 @@ from workers.recipes import run_recipe
 WORDS = ("red", "blue", "green", "old", "new", "good", "bad", "warm")
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_no_traces() -> Iterator[None]:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+pytestmark = pytest.mark.usefixtures("one_thread_and_no_traces")
 
 
 def test_pairs_are_judged_against_the_model_that_the_job_began_with(tmp_path):

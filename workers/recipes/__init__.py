@@ -8,6 +8,7 @@ import torch
 
 from app.errors import TrainingFailed
 from app.spec.distill import Distill
+from app.spec.fine_tune import FineTune
 from app.spec.job import JobSpec
 from workers.protocol import Assignment, Event, FinishedEvent
 from workers.recipes.distill import DistillRecipe
@@ -28,8 +29,11 @@ def run_recipe(
         Drained: asked to stop; a checkpoint has been saved.
     """
     try:
-        recipe = DistillRecipe if isinstance(spec, Distill) else FineTuneRecipe
-        return recipe(assignment, spec, Report(emit), should_drain).run()  # pyright: ignore[reportArgumentType]
+        match spec:
+            case FineTune():
+                return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
+            case Distill():
+                return DistillRecipe(assignment, spec, Report(emit), should_drain).run()
     except torch.cuda.OutOfMemoryError as error:
         message = (
             "the GPU's memory does not hold the model with its gradients and the optimizer's "

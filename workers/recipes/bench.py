@@ -104,17 +104,20 @@ class Bench:
 class Preparation:
     """One method on a bench: what all of its seeds share, and the setup of each."""
 
-    def __init__(self, bench: Bench, method: Method) -> None:
+    def __init__(self, bench: Bench, method: Method, *, keeps_checkpoints: bool = True) -> None:
         self.bench = bench
         self.method = method
         spec = bench.spec.model_copy(update={"method": method, "task": bench.prepared.task})
-        network = bench.network(method, spec.runtime.seed, bench.assignment.folder / SHELL)
-        room = Room(_count(network), bench.loaded.max_length, bench.device)
+        # A shell is for checkpoints, and without steps there are none.
+        keeps = keeps_checkpoints and method.steps
+        shell = bench.assignment.folder / SHELL if keeps else None
+        network = bench.network(method, spec.runtime.seed, shell)
+        room = Room(count(network), bench.loaded.max_length, bench.device)
         tokenizers = bench.loaded.tokenizers
         self.spec, sets, facts = encode_sets(
             spec, bench.examples, tokenizers, room, bench.report, bench.prepared.report
         )
-        self.facts = replace(facts, num_trained=_count(network, is_trained=True))
+        self.facts = replace(facts, num_trained=count(network, is_trained=True))
         self.pad_id = pad_id_of(tokenizers.first)
         self._network: torch.nn.Module | None = network.to(bench.device)
         task = bench.prepared.task
@@ -144,7 +147,7 @@ class Preparation:
         else:
             self.bench.report.log(f"The training needs {where}", data=cost | {"free_bytes": free})
 
-    def setup(self, number: int, *, keeps_checkpoints: bool = True) -> Setup:
+    def setup(self, number: int) -> Setup:
         """Return the setup of a seed, counted from 0; its network is new."""
         bench = self.bench
         # The first one is there already: what was resolved came from its size.
@@ -155,16 +158,11 @@ class Preparation:
         stage = self.stage(network)
         if self.spec.losses is not None and isinstance(self.spec, FineTune):
             check_objective(stage, self.sets["train"])
-        setup = Setup(
+        return Setup(
             spec=self.spec,
             stage=stage,
             train=self.sets["train"],
             validation=self.sets["validation"],
-        )
-        if not keeps_checkpoints:
-            return setup
-        return replace(
-            setup,
             folder=bench.assignment.folder / "checkpoints",
             checkpoints=bench.assignment.checkpoints,
         )
@@ -196,5 +194,12 @@ class Preparation:
         return facts
 
 
-def _count(network: torch.nn.Module, *, is_trained: bool = False) -> int:
+def finished(setup: Setup) -> Setup:
+    """Return the setup with the network that is saved, which is what is judged: adapters are merged."""
+    network = setup.spec.chosen_method.finish(setup.stage.network)
+    return replace(setup, stage=replace(setup.stage, network=network))
+
+
+def count(network: torch.nn.Module, *, is_trained: bool = False) -> int:
+    """Return how many weights a network has, or how many of them train."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad or not is_trained)

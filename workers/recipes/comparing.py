@@ -12,8 +12,9 @@ import torch
 
 from app.adapt.outputs import Encoded
 from app.kit.clock import monotonic
+from workers.recipes.bench import count, finished
 from workers.recipes.objective import task_losses
-from workers.recipes.teaching import TAUGHT, encoded_by
+from workers.recipes.teaching import TAUGHT
 from workers.recipes.trials import silent
 from workers.training.batches import fit_tokens
 from workers.training.evaluate import Evaluation, Stage, evaluate
@@ -40,9 +41,8 @@ def compare(
         | _cost(student.stage, rows)
     }
     teacher = lesson.teachers[0]
-    theirs = encoded_by(teacher, preparation, "validation")
     found["teacher"] = {name: _said(lesson, name) for name in evaluations} | _cost(
-        teacher.stage, theirs
+        teacher.stage, lesson.read
     )
     if student.spec.runtime.baselines:
         found["student_without_teacher"] = _alone(lesson, state, evaluations, should_drain)
@@ -71,7 +71,7 @@ def _alone(
     """Return the figures of the same student, trained for as many steps on the labelled rows alone."""
     preparation = lesson.preparation
     bench = preparation.bench
-    setup = preparation.setup(0, keeps_checkpoints=False)
+    setup = preparation.setup(0)
     spec = setup.spec.model_copy(update={"losses": None})
     labelled = len(bench.prepared.train)
     rows = [item for item in setup.train if item.example < labelled]
@@ -89,8 +89,7 @@ def _alone(
     loop = Loop(setup, silent(bench.report), should_drain)
     loop.run()
     loop.finish()
-    network = setup.spec.chosen_method.finish(setup.stage.network)
-    stage = replace(stage, network=network)
+    stage = finished(setup).stage
     tokens = loop.state.max_batch_tokens
     return {
         name: _figures(evaluate(stage, preparation.sets[name], tokens, intervals=True))
@@ -116,10 +115,9 @@ def _cost(stage: Stage, rows: Sequence[Encoded]) -> dict[str, Any]:
     singles = [_seconds(answer, [item]) for item in chosen[:TIMED_CALLS]]
     parts = fit_tokens(range(len(chosen)), [len(item) for item in chosen], BATCH_TOKENS)
     batched = sum(_seconds(answer, [chosen[at] for at in part]) for part in parts)
-    parameters = list(network.parameters())
     return {
-        "parameters": sum(p.numel() for p in parameters),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "parameters": count(network),
+        "bytes": sum(p.numel() * p.element_size() for p in network.parameters()),
         "texts_per_s": round(len(chosen) / batched, 1),
         "latency_ms": round(1000 * statistics.median(singles), 3),
     }

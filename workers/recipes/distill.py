@@ -15,14 +15,15 @@ from app.adapt.task import Task
 from app.errors import InvalidSpec
 from app.jobs.state import Phase
 from app.spec.distill import Distill
-from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
+from workers.protocol import Assignment, FinishedEvent
 from workers.recipes import teacher_cache
-from workers.recipes.bench import Bench, Preparation
+from workers.recipes.bench import Bench, Preparation, count, finished
 from workers.recipes.comparing import compare
 from workers.recipes.judging import judge, summarize
 from workers.recipes.objective import check_objective, with_learned
 from workers.recipes.reading import read_data
 from workers.recipes.saving import save_model
+from workers.recipes.seeds import begin, run_seeds
 from workers.recipes.sources import SourceLoader
 from workers.recipes.teaching import (
     Teacher,
@@ -32,39 +33,46 @@ from workers.recipes.teaching import (
     from_network,
     from_rows,
     load_teacher,
+    same_tokens,
     scores_of,
     taught,
     teacher_task,
 )
 from workers.recipes.transfer_set import augmented, unlabeled
-from workers.training.device import choose_device, environment, make_deterministic
+from workers.training.device import choose_device, make_deterministic
 from workers.training.loop import Loop, Setup
 from workers.training.report import Report
-
-SETS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a student is taught: its preparation with the teachers' answers noted, and the teachers."""
+    """What a student is taught: its preparation with the teachers' answers noted, and the teachers.
+
+    `read` are the validation rows as the first teacher reads them.
+    """
 
     preparation: Preparation
     teachers: list[Teacher]
-    weights: list[float]
+    read: list[Encoded]
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher says about a set: its own rows, and its scores for the student's."""
+
+    read: list[Encoded]
+    scores: list[Any]
+
+
+@dataclass(frozen=True)
 class DistillRecipe:
     """One `distill` job, from its assignment to a finished student."""
 
-    def __init__(
-        self, assignment: Assignment, spec: Distill, report: Report,
-        should_drain: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        self.assignment = assignment
-        self.spec = spec
-        self.report = report
-        self.should_drain = should_drain
+    assignment: Assignment
+    spec: Distill
+    report: Report
+    should_drain: Callable[[], bool]
 
     def run(self) -> FinishedEvent:
         """Do the job.
@@ -82,7 +90,7 @@ class DistillRecipe:
         further = unlabeled(self.assignment, spec, prepared, report)
         report.phase(Phase.LOADING)
         loader = SourceLoader(self.assignment, spec.runtime.seed)
-        teacher = loader.find(spec.teachers[0])
+        teacher = loader.find(next(iter(spec.teachers.values())))
         bench = Bench.open(loader, spec, prepared, device, report, teacher.folder)
         copies = augmented(spec, prepared, bench.loaded.tokenizers.first)
         bench = replace(bench, further=[*further, *copies])
@@ -90,29 +98,23 @@ class DistillRecipe:
         lesson.facts.update(
             labelled=len(prepared.train), unlabeled=len(further), augmented=len(copies)
         )
-        setup, loop = self._train(lesson)
-        finished = self._finish(setup)
+        loop = self._train(lesson)
+        trained = count(loop.network, is_trained=True)
+        setup = finished(loop.setup)
         tokens, sets = loop.state.max_batch_tokens, lesson.preparation.sets
-        evaluations = judge(finished, sets, tokens, report)
-        compared = compare(lesson, finished, evaluations, loop.state, self.should_drain)
+        evaluations = judge(setup, sets, tokens, report)
+        compared = compare(lesson, setup, evaluations, loop.state, self.should_drain)
         report.phase(Phase.SAVING)
         summary = summarize(loop.state, prepared, evaluations, {})
-        network = finished.stage.network
-        summary |= {
-            "distillation": lesson.facts | compared,
-            "trained_parameters": sum(p.numel() for p in network.parameters()),
-        }
+        summary |= {"distillation": lesson.facts | compared, "trained_parameters": trained}
         loaded = replace(bench.loaded, teachers=[each.source for each in lesson.teachers])
-        return save_model(self.assignment, finished, loaded, prepared, evaluations, summary)
+        return save_model(self.assignment, setup, loaded, prepared, evaluations, summary)
 
     def _task(self) -> Task:
-        asked, single = self.spec.task, len(self.spec.teachers) == 1
         return common_task(
             {
-                "teacher" if single else f"teacher.{at}": teacher_task(
-                    self.assignment, model_id, asked, "teacher" if single else f"teacher.{at}"
-                )
-                for at, model_id in enumerate(self.spec.teachers)
+                param: teacher_task(self.assignment, model_id, self.spec.task, param)
+                for param, model_id in self.spec.teachers.items()
             }
         )
 
@@ -123,19 +125,21 @@ class DistillRecipe:
         preparation = Preparation(bench, bench.spec.chosen_method)
         preparation.check_memory()
         plain = preparation.stage(torch.nn.Identity())
-        single = len(self.spec.teachers) == 1
         task = bench.prepared.task
         teachers = [
-            load_teacher(loader, model_id, "teacher" if single else f"teacher.{at}", plain, task)
-            for at, model_id in enumerate(self.spec.teachers)
+            load_teacher(loader, model_id, param, plain, task)
+            for param, model_id in self.spec.teachers.items()
         ]
         report.phase(Phase.TEACHING)
         said = [self._answers(teacher, preparation) for teacher in teachers]
-        quality = [_quality(task, answers["validation"], preparation) for answers in said]
+        read = said[0]["validation"].read
+        if internals(plain.losses):
+            _check_inside(teachers, read, preparation)
+        quality = [_quality(task, answers["validation"].scores, preparation) for answers in said]
         weights = _weights(quality, is_equal=self.spec.teacher_weights == "equal")
         for name, items in preparation.sets.items():
             if items:
-                mixed = _mixed([answers[name] for answers in said], weights)
+                mixed = _mixed([answers[name].scores for answers in said], weights)
                 preparation.sets[name] = taught(items, mixed, task)
         facts: dict[str, Any] = {
             "teachers": [
@@ -143,11 +147,11 @@ class DistillRecipe:
                 for teacher, metrics, weight in zip(teachers, quality, weights, strict=True)
             ]
         }
-        return Lesson(preparation, teachers, weights, facts)
+        return Lesson(preparation, teachers, read, facts)
 
-    def _answers(self, teacher: Teacher, preparation: Preparation) -> dict[str, list[Any]]:
-        """Return a teacher's scores for the student's rows of each set, from the cache if possible."""
-        found: dict[str, list[Any]] = {}
+    def _answers(self, teacher: Teacher, preparation: Preparation) -> dict[str, Answers]:
+        """Return what a teacher says about each set, from the cache if possible."""
+        found: dict[str, Answers] = {}
         known = rows = 0
         for name, ours in preparation.sets.items():
             if not ours:
@@ -162,55 +166,27 @@ class DistillRecipe:
                 scores = scores_of(teacher, theirs)
                 if folder is not None:
                     teacher_cache.write(folder, key, scores)
-            found[name] = aligned(teacher.stage.task, scores, theirs, ours)
+            found[name] = Answers(theirs, aligned(teacher.stage.task, scores, theirs, ours))
         where = f"{known} of them from the cache" if known else "kept for other runs and students"
         self.report.log(f"{teacher.source.id} has answered {rows} texts, {where}",
                         data={"rows": rows, "cached": known})  # fmt: skip
         return found
 
-    def _train(self, lesson: Lesson) -> tuple[Setup, Loop]:
-        preparation = lesson.preparation
-        setup = self._taught_setup(lesson, 0)
-        loop = Loop(setup, self.report, self.should_drain)
-        start = loop.restore()
-        self.report.emit(
-            ResolvedEvent(
-                spec=loop.spec.model_dump(mode="json"),
-                data=preparation.bench.prepared.report,
-                environment=environment(setup.stage.device),
-                resumed_from_step=start,
-            )
-        )
-        loop.run()
-        while not loop.is_last_seed:
-            before = loop
-            setup = self._taught_setup(lesson, len(loop.state.seeds) + 1)
-            loop = Loop(setup, self.report, self.should_drain)
-            loop.follow(before)
-            loop.run()
-        loop.finish()
-        return setup, loop
+    def _train(self, lesson: Lesson) -> Loop:
+        data_report = lesson.preparation.bench.prepared.report
+        loop, _ = begin(self._taught(lesson, 0), data_report, self.report, self.should_drain)
+        return run_seeds(loop, lambda number: self._taught(lesson, number))
 
-    def _taught_setup(self, lesson: Lesson, number: int) -> Setup:
+    def _taught(self, lesson: Lesson, number: int) -> Setup:
         """Return the setup of a seed, whose stage has the teacher beside it."""
         setup = lesson.preparation.setup(number)
         stage = setup.stage
-        if internals(stage.losses):
-            if len(lesson.teachers) > 1:
-                message = "losses: what goes on inside is learned from one teacher only"
-                raise InvalidSpec(message, param="losses")
-            teacher = lesson.teachers[0]
-            _check_same_tokens(teacher, lesson.preparation)
-            stage = replace(stage, teach=from_network(teacher, stage))
-        else:
-            stage = replace(stage, teach=from_rows(stage.device))
+        is_inside = bool(internals(stage.losses))
+        teach = from_network(lesson.teachers[0], stage) if is_inside else from_rows(stage.device)
+        stage = replace(stage, teach=teach)
         stage = with_learned(stage, setup.train, self.spec.runtime.seed + number)
         check_objective(stage, setup.train)
         return replace(setup, stage=stage)
-
-    def _finish(self, setup: Setup) -> Setup:
-        network = setup.spec.chosen_method.finish(setup.stage.network)
-        return replace(setup, stage=replace(setup.stage, network=network))
 
 
 def _quality(task: Task, scores: Sequence[Any], preparation: Preparation) -> dict[str, float]:
@@ -237,10 +213,18 @@ def _mixed(said: Sequence[Sequence[Any]], weights: Sequence[float]) -> list[Any]
     ]
 
 
-def _check_same_tokens(teacher: Teacher, preparation: Preparation) -> None:
-    theirs = encoded_by(teacher, preparation, "validation")
-    ours: Sequence[Encoded] = preparation.sets["validation"]
-    if [item.input_ids for item in theirs] != [item.input_ids for item in ours]:
+def _check_inside(
+    teachers: Sequence[Teacher], read: Sequence[Encoded], preparation: Preparation
+) -> None:
+    """See that one teacher reads what the student does, token by token.
+
+    Raises:
+        InvalidSpec: there are several, or it reads other tokens.
+    """
+    if len(teachers) > 1:
+        message = "losses: what goes on inside is learned from one teacher only"
+        raise InvalidSpec(message, param="losses")
+    if not same_tokens(read, preparation.sets["validation"]):
         message = (
             "losses: hidden states and attentions are compared token by token, and student and teacher cut "
             "texts into other tokens; use kl_divergence or logit_mse, or a student with the teacher's "

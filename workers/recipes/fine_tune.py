@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from app.adapt.method import Method
@@ -11,30 +11,28 @@ from app.adapt.plugins import METHODS
 from app.jobs.state import Phase
 from app.spec.choice import AutoMethod
 from app.spec.fine_tune import FineTune
-from workers.protocol import Assignment, FinishedEvent, ResolvedEvent
-from workers.recipes.bench import Bench, Preparation
+from workers.protocol import Assignment, FinishedEvent
+from workers.recipes.bench import Bench, Preparation, count, finished
 from workers.recipes.judging import baselines, judge, summarize
 from workers.recipes.reading import read_data
 from workers.recipes.saving import save_model
+from workers.recipes.seeds import begin, run_seeds
 from workers.recipes.sources import SourceLoader
 from workers.recipes.trials import choose_method
 from workers.training.checkpoint import newest_state
-from workers.training.device import choose_device, environment, make_deterministic
+from workers.training.device import choose_device, make_deterministic
 from workers.training.loop import Loop, Setup
 from workers.training.report import Report
 
 
+@dataclass(frozen=True)
 class FineTuneRecipe:
     """One `fine_tune` job, from its assignment to a finished model folder."""
 
-    def __init__(
-        self, assignment: Assignment, spec: FineTune, report: Report,
-        should_drain: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        self.assignment = assignment
-        self.spec = spec
-        self.report = report
-        self.should_drain = should_drain
+    assignment: Assignment
+    spec: FineTune
+    report: Report
+    should_drain: Callable[[], bool]
 
     def run(self) -> FinishedEvent:
         """Do the job.
@@ -55,11 +53,9 @@ class FineTuneRecipe:
         report.phase(Phase.ENCODING)
         preparation = Preparation(bench, method)
         preparation.check_memory()
-        setup, loop = self._train(preparation, trials)
-        network = setup.stage.network
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        # What is judged is what is saved: adapters are merged first.
-        setup = replace(setup, stage=replace(setup.stage, network=method.finish(network)))
+        loop = self._train(preparation, trials)
+        trained = count(loop.network, is_trained=True)
+        setup = finished(loop.setup)
         tokens, sets = loop.state.max_batch_tokens, preparation.sets
         evaluations = judge(setup, sets, tokens, report)
         compared: dict[str, Any] = {}
@@ -82,38 +78,22 @@ class FineTuneRecipe:
             return METHODS[state.method["kind"]].model_validate(state.method), state.trials
         return choose_method(bench, method, self.should_drain)
 
-    def _train(self, preparation: Preparation, trials: list[dict[str, Any]]) -> tuple[Setup, Loop]:
-        """Train with each seed in turn, and leave the best weights in the last network."""
-        method = preparation.method
-        setup = preparation.setup(0)
-        loop = Loop(setup, self.report, self.should_drain)
-        start = loop.restore()
+    def _train(self, preparation: Preparation, trials: list[dict[str, Any]]) -> Loop:
+        """Train with each seed in turn; the loop that is returned has the best weights."""
+        method, data_report = preparation.method, preparation.bench.prepared.report
+        loop, start = begin(preparation.setup(0), data_report, self.report, self.should_drain)
         if start is None and trials:
             loop.note_trials(method, trials)
-        self.report.emit(
-            ResolvedEvent(
-                spec=loop.spec.model_dump(mode="json"),
-                data=preparation.bench.prepared.report,
-                environment=environment(setup.stage.device),
-                resumed_from_step=start,
-            )
-        )
         if method.probes and start is None:
             self.report.phase(Phase.TRAINING)
-            preparation.fit_head(setup)
+            preparation.fit_head(loop.setup)
         if not method.steps:
-            return setup, loop
-        loop.run()
-        while not loop.is_last_seed:
-            before = loop
-            setup = preparation.setup(len(loop.state.seeds) + 1)
+            return loop
+
+        def setup_of(number: int) -> Setup:
+            setup = preparation.setup(number)
             if method.probes:
                 preparation.fit_head(setup)
-            loop = Loop(setup, self.report, self.should_drain)
-            loop.follow(before)
-            self.report.log(
-                f"Seed {loop.seed}, number {len(loop.state.seeds) + 1} of {loop.runtime.seeds}"
-            )
-            loop.run()
-        loop.finish()
-        return setup, loop
+            return setup
+
+        return run_seeds(loop, setup_of)

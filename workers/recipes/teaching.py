@@ -146,6 +146,11 @@ def scores_of(teacher: Teacher, items: Sequence[Encoded]) -> list[Scores]:
     return [found[at] for at in range(len(items))]
 
 
+def same_tokens(theirs: Sequence[Encoded], ours: Sequence[Encoded]) -> bool:
+    """Say whether teacher and student read the same rows as the same tokens."""
+    return [item.input_ids for item in theirs] == [item.input_ids for item in ours]
+
+
 def aligned(
     task: Task, scores: Sequence[Scores], theirs: Sequence[Encoded], ours: Sequence[Encoded]
 ) -> list[Scores]:
@@ -154,7 +159,7 @@ def aligned(
     Raises:
         InvalidSpec: this task's answers cannot be carried over.
     """
-    if [item.input_ids for item in theirs] == [item.input_ids for item in ours]:
+    if same_tokens(theirs, ours):
         return list(scores)
     pairs = groupby(zip(scores, theirs, strict=True), key=lambda pair: pair[1].example)
     by_example = {example: list(members) for example, members in pairs}

@@ -15,9 +15,9 @@ from app.errors import InvalidSpec
 from app.jobs.state import Phase
 from app.kit.clock import monotonic
 from app.spec.choice import AutoMethod
-from app.spec.optimization import Optimization
+from app.spec.resolve import num_steps
 from workers.protocol import AliveEvent, Event
-from workers.recipes.bench import Bench, Preparation
+from workers.recipes.bench import Bench, Preparation, count
 from workers.training.evaluate import evaluate
 from workers.training.loop import Loop, Setup
 from workers.training.report import Report
@@ -68,10 +68,12 @@ def choose_method(
 
 def _try(bench: Bench, method: Method, budget: float, should_drain: Any) -> dict[str, Any]:
     """Return the validation metrics of a short training, its steps and how many weights it moves."""
-    preparation = Preparation(bench, method)
-    setup = preparation.setup(0, keeps_checkpoints=False)
-    trained = sum(p.numel() for p in setup.stage.network.parameters() if p.requires_grad)
-    entry: dict[str, Any] = {"trained_parameters": trained, "steps": 0}
+    preparation = Preparation(bench, method, keeps_checkpoints=False)
+    setup = preparation.setup(0)
+    entry: dict[str, Any] = {
+        "trained_parameters": count(setup.stage.network, is_trained=True),
+        "steps": 0,
+    }
     if method.probes:
         preparation.fit_head(setup)
     if not method.steps:
@@ -86,8 +88,7 @@ def _try(bench: Bench, method: Method, budget: float, should_drain: Any) -> dict
 
 def _shortened(setup: Setup, budget: float) -> Setup:
     optimization, runtime = setup.spec.optimization, setup.spec.runtime
-    steps = _steps(optimization, len(setup.train))
-    steps = max(1, math.ceil(steps * budget))
+    steps = max(1, math.ceil(num_steps(optimization, len(setup.train)) * budget))
     spec = setup.spec.model_copy(
         update={
             "optimization": optimization.model_copy(update={"max_steps": steps}),
@@ -97,11 +98,6 @@ def _shortened(setup: Setup, budget: float) -> Setup:
         }
     )
     return Setup(spec=spec, stage=setup.stage, train=setup.train, validation=setup.validation)
-
-
-def _steps(optimization: Optimization, rows: int) -> int:
-    steps = int(optimization.epochs) * math.ceil(rows / int(optimization.batch_size))
-    return min(optimization.max_steps or steps, steps)
 
 
 def silent(report: Report) -> Report:

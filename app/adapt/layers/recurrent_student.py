@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from app.adapt.architectures.recurrent import EMBEDDING_STD, RecurrentConfig, RecurrentModel
 from app.adapt.coverage import unknown_tokens
@@ -19,6 +19,7 @@ from app.adapt.embeddings import reduce
 from app.adapt.layers.vectors import Matrix, input_embeddings, means_of_pieces
 from app.adapt.recurrent import RANDOM_SIZE, TEACHER, Recurrent
 from app.adapt.student import Material
+from app.adapt.tokenizers import load_tokenizer
 from app.adapt.vocabulary import SPECIAL, learn_vocabulary, unit_of
 from app.errors import InvalidSpec
 
@@ -93,7 +94,7 @@ def _vectors(student: Recurrent, material: Material) -> Vectors | None:
     if wanted is not None and wanted < width:
         narrowed_SD = reduce(matrix_SD, wanted)
     narrowed_SD *= EMBEDDING_STD / float(narrowed_SD.std(dtype=np.float64))
-    return Vectors(_loaded(folder), narrowed_SD)
+    return Vectors(load_tokenizer(folder), narrowed_SD)
 
 
 def _tokenizer(
@@ -106,7 +107,7 @@ def _tokenizer(
     if wanted == "embeddings":
         return _plain(cast("Vectors", vectors).tokenizer)
     if wanted == "teacher":
-        return _plain(_loaded(cast("Path", teacher)))
+        return _plain(load_tokenizer(cast("Path", teacher)))
     learned = learn_vocabulary(
         texts,
         unit_of(texts) if wanted == "auto" else wanted,
@@ -116,13 +117,6 @@ def _tokenizer(
     return PreTrainedTokenizerFast(
         tokenizer_object=cast("Any", learned), model_max_length=ANY_LENGTH, **SPECIAL
     )
-
-
-def _loaded(folder: Path) -> Any:
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def _plain(tokenizer: Any) -> Any:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# Scripts that write no spaces between words: each character stands alone, as BERT splits them.
-UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
+from app.adapt.scripts import UNSPACED
+
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 IS_UNSPACED = re.compile(rf"[{UNSPACED}]")
 OUTSIDE = "O"
