@@ -25,6 +25,7 @@ class Recurrent(Student, ABC):
 
     is_fresh: ClassVar[bool] = True
     full_rate: ClassVar[float | None] = LEARNING_RATE
+    distance: ClassVar[str | None] = "logit_mse"  # Tang et al. 2019, 3.1
     cell: ClassVar[Literal["lstm", "gru"]]
 
     vocabulary: Literal["auto", "words", "characters", "teacher", "embeddings"] = Field(

@@ -35,9 +35,8 @@ class Student(Plugin, ABC):
     needs_teacher: ClassVar[bool] = False  # it is made of its teacher's weights
     is_fresh: ClassVar[bool] = False  # its weights are random, so it trains for longer
     full_rate: ClassVar[float | None] = None  # at which all of it is tuned; None: by its size
-    distance: ClassVar[str | None] = (
-        None  # the loss that it learns from a teacher by; None: the task's
-    )
+    # The loss of answers that it learns from a teacher by, where the task's is kl_divergence; None: that.
+    distance: ClassVar[str | None] = None
 
     def source(self) -> str | None:
         """Return the id of the model that this is, None where `make` makes it."""

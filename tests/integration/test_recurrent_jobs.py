@@ -172,6 +172,35 @@ def test_a_finished_one_is_a_source(job):
     assert probed.metrics["validation/accuracy"] > 0.9
 
 
+def taught(job: TinyJob, teacher: FinishedEvent, **fields: Any) -> FinishedEvent:
+    """Distill a teacher; the student has its vocabulary and vectors."""
+    plain = {key: value for key, value in job.spec().items() if key != "model"}
+    data = {"train": TRAIN_ID, "validation": TRAIN_ID}
+    spec = {**plain, "kind": "distill", "teacher": "ft:teacher", "data": data, **fields}
+    assignment = job.assignment().model_copy(
+        update={"models": {"ft:teacher": teacher.folder}, "cache": job.folder / "cache"}
+    )
+    return run_recipe(assignment, parse_spec(spec), [].append, lambda: False)
+
+
+def test_one_teaches_another(job):
+    job.optimization |= {"epochs": 8}
+    teacher = run(job, [])
+    sizes = {"embedding_size": 8, "hidden_size": 6}
+    student = {"kind": "bigru", "vocabulary": "teacher", "embeddings": "teacher", **sizes}
+    finished = taught(job, teacher, student=student)
+    report = finished.report["distillation"]
+    assert report["student"]["parameters"] < report["teacher"]["parameters"]
+    assert report["kept"]["share"] > 0.9
+    config = json.loads((finished.folder / "config.json").read_text())
+    assert (config["cell"], config["embedding_size"]) == ("gru", 8)
+    job.optimization |= {"epochs": 1}
+    losses = [{"kind": "logit_mse"}, {"kind": "hidden_mse", "layers": [[0, 0], [1, 2]]}]
+    assert taught(job, teacher, student=student, losses=losses).report["steps"] > 0
+    with pytest.raises(InvalidSpec, match="attention of its networks, and there is no way to"):
+        taught(job, teacher, student=student, losses=[{"kind": "attention_transfer"}])
+
+
 @pytest.mark.parametrize("task", FITTING)
 def test_every_fitting_task_from_its_own_examples(tmp_path, task):
     job = TinyJob(tmp_path)
