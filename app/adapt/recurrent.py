@@ -6,7 +6,7 @@ How it is made is in `app.adapt.layers.recurrent_student`, which a student's `ma
 from __future__ import annotations
 
 from abc import ABC
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,9 @@ class Recurrent(Student, ABC):
     Source: Tang et al. 2019 (arXiv 1903.12136): one layer, 150 units a direction.
     """
 
+    is_fresh: ClassVar[bool] = True
+    full_rate: ClassVar[float | None] = LEARNING_RATE
+    distance: ClassVar[str | None] = "logit_mse"  # Tang et al. 2019, 3.1
     cell: ClassVar[Literal["lstm", "gru"]]
 
     vocabulary: Literal["auto", "words", "characters", "teacher", "embeddings"] = Field(
@@ -37,8 +40,10 @@ class Recurrent(Student, ABC):
         le=1_000_000,
         description="Of words or characters: the commonest so many.",
     )
-    min_count: int = Field(
-        default=1, ge=1, description="Of words or characters: how often one must occur."
+    min_count: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Of words or characters: how often one must occur. auto: once where `embeddings` has "
+        "vectors for rare ones, else twice, so that the unknown word is learned.",
     )
     embeddings: str | None = Field(
         default=None, min_length=1, max_length=255,
@@ -74,6 +79,22 @@ class Recurrent(Student, ABC):
     def needs_teacher(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] - the fields decide
         """Say whether it takes anything from its teacher."""
         return TEACHER in {self.vocabulary, self.embeddings}
+
+    @property
+    def least_count(self) -> int:
+        """How often a word or character must occur."""
+        if self.min_count == "auto":
+            return 2 if self.embeddings is None else 1
+        return self.min_count
+
+    def num_parameters(self) -> tuple[int, int]:
+        """Return what its sizes come to with a full vocabulary, without the head."""
+        width = self.embedding_size or RANDOM_SIZE
+        gates = 4 if self.cell == "lstm" else 3
+        inputs = [width, *[2 * self.hidden_size] * (self.num_layers - 1)]
+        cells = sum(2 * gates * self.hidden_size * (size + self.hidden_size + 2) for size in inputs)
+        embeddings = self.vocabulary_size * width
+        return cells + embeddings, embeddings
 
     def model_ids(self) -> dict[str, str]:
         """Return the model whose embeddings it takes."""

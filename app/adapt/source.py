@@ -68,6 +68,11 @@ class Source:
         is_roberta = str(self.config.get("model_type", "")).endswith("roberta")
         return int(positions) - 2 * is_roberta
 
+    @property
+    def full_rate(self) -> float | None:
+        """At which rate the whole network is tuned, None where its kind has none of its own."""
+        return self.config.get("attune_learning_rate")
+
 
 class Sources:
     """The base models that this host can name."""

@@ -33,9 +33,10 @@ class Student(Plugin, ABC):
     """A kind of student. Subclass it in one file under `students/`; torch only inside `make`."""
 
     needs_teacher: ClassVar[bool] = False  # it is made of its teacher's weights
-    distance: ClassVar[str | None] = (
-        None  # the loss that it learns from a teacher by; None: the task's
-    )
+    is_fresh: ClassVar[bool] = False  # its weights are random, so it trains for longer
+    full_rate: ClassVar[float | None] = None  # at which all of it is tuned; None: by its size
+    # The loss of answers that it learns from a teacher by, where the task's is kl_divergence; None: that.
+    distance: ClassVar[str | None] = None
 
     def source(self) -> str | None:
         """Return the id of the model that this is, None where `make` makes it."""
@@ -44,6 +45,10 @@ class Student(Plugin, ABC):
     def model_ids(self) -> dict[str, str]:
         """Return the ids of the models that `make` reads, by the field that names them; default: none."""
         return {}
+
+    def num_parameters(self) -> tuple[int, int] | None:
+        """Return about how many weights it will have, and how many of them embed, where its fields tell."""
+        return None
 
     @abstractmethod
     def make(self, folder: Path, material: Material) -> None:

@@ -7,6 +7,7 @@ It reads the files and fits the task exactly as the trainer will, and tokenizes 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from app.adapt.dataset import Dataset, Prepared, prepare
 from app.adapt.lengths import Measured, tell
 from app.adapt.parallel import read_set
 from app.adapt.source import Source, Sources, checkpoint_source, finished_source, model_limit
+from app.adapt.student import Student
 from app.adapt.tokens import Counted, TokenCounter, estimated
 from app.files.repository import FileRepository
 from app.jobs.repository import JobRepository
@@ -26,13 +28,14 @@ from app.models.repository import ModelRepository
 from app.models.service import PREFIX
 from app.settings import Settings
 from app.spec.job import JobSpec
-from app.spec.resolve import Facts, estimate, resolve
+from app.spec.resolve import Facts, estimate, resolve, starts_fresh
 from app.store.layout import Layout
 from app.store.weights import num_parameters, weight_files
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+ASSUMED = (110_000_000, 0)  # BERT-base's parameters
 MAX_LENGTH = 512  # of a model that says nothing, or is not on this host
 
 
@@ -64,16 +67,7 @@ def check_job(
     )
     warnings = list(prepared.warnings)
     counted = _count(prepared, source, warnings)
-    facts = Facts(
-        lengths=[each.total for each in counted["train"]],
-        longest=[each.longest for each in counted["train"]],
-        num_parameters=_parameters(source, warnings),
-        model_max_length=model_limit(source) or MAX_LENGTH,
-        memory_bytes=psutil.virtual_memory().available,
-        device="cpu",
-        num_embeddings=_embeddings(source),
-        cores=psutil.cpu_count(logical=False) or 1,
-    )
+    facts = _facts(spec, source, counted["train"], warnings)
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
     warnings += _told_of_length(spec, prepared, counted, int(resolved.optimization.max_length))
@@ -82,6 +76,27 @@ def check_job(
         data=prepared.report,
         estimate=cost,
         warnings=warnings,
+    )
+
+
+def _facts(
+    spec: JobSpec, source: Source | None, counted: Sequence[Counted], warnings: list[str]
+) -> Facts:
+    """Return what the training rows and the model say, of a model that is not here what is assumed."""
+    model = spec.model
+    made = None if isinstance(model, str) or model.source() is not None else model
+    parameters, embeddings = _parameters(source, made, warnings)
+    return Facts(
+        lengths=[each.total for each in counted],
+        longest=[each.longest for each in counted],
+        num_parameters=parameters,
+        model_max_length=model_limit(source) or MAX_LENGTH,
+        memory_bytes=psutil.virtual_memory().available,
+        device="cpu",
+        num_embeddings=embeddings,
+        cores=psutil.cpu_count(logical=False) or 1,
+        full_rate=made.full_rate if made else source and source.full_rate,
+        is_fresh=starts_fresh(model, spec.transfer),
     )
 
 
@@ -153,17 +168,21 @@ def _measured(counted: list[Counted], max_length: int) -> Measured:
     return measured
 
 
-def _parameters(source: Source | None, warnings: list[str]) -> int:
+def _parameters(
+    source: Source | None, made: Student | None, warnings: list[str]
+) -> tuple[int, int]:
+    """Return how many weights the model has, and of them those in embeddings."""
     if source is None:
-        warnings.append(
-            "the estimate assumes 110 million parameters: the model is not on this host"
-        )
-        return 110_000_000
+        known = made.num_parameters() if made else None
+        why = "the network is made when the job runs" if made else "the model is not on this host"
+        assumed = known or ASSUMED
+        warnings.append(f"the estimate assumes {assumed[0]:,} parameters: {why}")
+        return assumed
+    config = source.config
+    # ALBERT and recurrent networks have embeddings of a width of their own.
+    width = config.get("embedding_size") or config.get("hidden_size") or 0
+    embeddings = int(config.get("vocab_size") or 0) * int(width)
     if source.kind == "checkpoint":
-        return num_parameters(source.folder.with_name("network.safetensors"))
-    return sum(num_parameters(path) for path in weight_files(source.folder, source.id))
-
-
-def _embeddings(source: Source | None) -> int:
-    config = {} if source is None else source.config
-    return int(config.get("vocab_size", 0)) * int(config.get("hidden_size", 0))
+        return num_parameters(source.folder.with_name("network.safetensors")), embeddings
+    files = weight_files(source.folder, source.id)
+    return sum(num_parameters(path) for path in files), embeddings

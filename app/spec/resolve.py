@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.adapt.plugins import LOSSES
+from app.adapt.student import Student
 from app.errors import InvalidSpec
 from app.spec.choice import AutoMethod
 from app.spec.optimization import Auto, Optimization
@@ -24,6 +25,9 @@ FEW_ROWS = 1_000
 FEW_STEPS = 500  # Zhang et al. 2021 (arXiv 2006.05987): small sets need more steps than 3 epochs
 MAX_FEW_EPOCHS = 20
 FEW_SEEDS = 3  # Dodge et al. 2020 (arXiv 2002.06305): on small sets, seeds differ by points
+FRESH_EPOCHS = (
+    10  # measured on recurrent networks; 3 leave random weights far from where they could be
+)
 EPOCHS = 3  # Devlin et al. 2019, A.3: 2 to 4
 WARMUP = 0.1  # Zhang et al. 2021; 0.06 to 0.1 is usual
 CORE_FLOPS = 4.5e10  # measured: MiniLM-L6 on short sentences, two AVX-512 cores
@@ -49,6 +53,13 @@ class Facts:
     cores: int = 1
     longest: Sequence[int] | None = None
     num_trained: int | None = None  # None: all of them
+    full_rate: float | None = None  # of tuning the whole network, where its kind has one of its own
+    is_fresh: bool = False  # its weights are random
+
+
+def starts_fresh(model: str | Student, transfer: object) -> bool:
+    """Say whether the weights of a job's network are random at first."""
+    return transfer == "structure" or (isinstance(model, Student) and model.is_fresh)
 
 
 def resolve_length(lengths: Sequence[int], model_max_length: int) -> int:
@@ -76,11 +87,11 @@ def resolve(spec: S, facts: Facts) -> S:
     batch_size = (
         _batch_size(spec, facts, length) if given.batch_size == "auto" else given.batch_size
     )
-    epochs = _epochs(count, batch_size) if given.epochs == "auto" else given.epochs
+    epochs = _epochs(facts, batch_size) if given.epochs == "auto" else given.epochs
     tokens = _batch_tokens(facts) if given.max_batch_tokens == "auto" else given.max_batch_tokens
     rate: float | Auto = given.learning_rate
     if rate == "auto" and not isinstance(spec.method, AutoMethod):
-        rate = spec.method.learning_rate(facts.num_parameters)
+        rate = spec.method.learning_rate(facts.num_parameters, facts.full_rate)
     warmup = (
         (0.0 if given.schedule == "constant" else WARMUP)
         if given.warmup == "auto"
@@ -159,11 +170,12 @@ def estimate(resolved: Training, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _epochs(count: int, batch_size: int) -> int:
+def _epochs(facts: Facts, batch_size: int) -> int:
+    count, least = len(facts.lengths), FRESH_EPOCHS if facts.is_fresh else EPOCHS
     if count >= FEW_ROWS:
-        return EPOCHS
+        return least
     steps_an_epoch = math.ceil(count / batch_size)
-    return max(EPOCHS, min(MAX_FEW_EPOCHS, math.ceil(FEW_STEPS / steps_an_epoch)))
+    return max(least, min(MAX_FEW_EPOCHS, math.ceil(FEW_STEPS / steps_an_epoch)))
 
 
 def _batch_size(spec: Training, facts: Facts, length: int) -> int:

@@ -190,6 +190,17 @@ def test_a_check_resolves_everything_and_queues_nothing(api: Served, file_id: st
     assert error["code"] == "model_not_found"
 
 
+def test_a_check_of_a_network_that_is_made_for_the_job(api: Served, file_id: str):
+    model = {"kind": "bilstm", "hidden_size": 10, "vocabulary_size": 1000, "embedding_size": 20}
+    check = api.client.post("/v1/jobs/check", json=spec(file_id, model=model)).json()
+    resolved = check["spec"]["optimization"]
+    assert (resolved["learning_rate"], resolved["epochs"]) == (1e-3, 20)
+    (said,) = [line for line in check["warnings"] if "parameters" in line]
+    assert said == "the estimate assumes 22,560 parameters: the network is made when the job runs"
+    wrong = spec(file_id, model={**model, "embeddings": "nope"})
+    assert refusal(api, wrong, "/v1/jobs/check")["param"] == "model.embeddings"
+
+
 def test_a_check_says_when_the_model_does_not_know_the_language(api: Served, file_id: str):
     rows = "text,label\n" + "".join(f"很好的酒店{n},{n % 2}\n" for n in range(40))
     check = api.client.post("/v1/jobs/check", json=spec(upload(api, rows))).json()

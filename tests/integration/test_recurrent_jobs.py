@@ -20,7 +20,7 @@ from app.serving.predictor import ModelRef
 from app.serving.service import decode_answers, parse_parameters
 from app.spec.job import parse_spec
 from tests.trainer_child import SENTENCES, TRAIN_ID, TinyJob, references, series
-from workers.protocol import Event, FinishedEvent
+from workers.protocol import Event, FinishedEvent, ResolvedEvent
 from workers.recipes import run_recipe
 from workers.training.loop import Drained
 
@@ -30,7 +30,6 @@ FITTING = (
     "question-answering",
     "sentence-similarity",
 )
-BOTH = pytest.mark.parametrize("job", ["bilstm", "bigru"], indirect=True)
 SIZES = {"embedding_size": 12, "hidden_size": 8, "num_layers": 2}
 
 
@@ -45,10 +44,10 @@ def make_base(job: TinyJob, kind: str, texts: list[str]) -> None:
 
 
 @pytest.fixture
-def job(request, tmp_path) -> TinyJob:
-    """A job that tells good from bad, from a fresh network: a BiLSTM where the test names none."""
+def job(tmp_path) -> TinyJob:
+    """A job that tells good from bad, from a base model that is a BiLSTM of random weights."""
     job = TinyJob(tmp_path, learning_rate=0.01)
-    make_base(job, getattr(request, "param", "bilstm"), [*SENTENCES, "0 1 2 3 4 5 6 7 8 9"])
+    make_base(job, "bilstm", [*SENTENCES, "0 1 2 3 4 5 6 7 8 9"])
     job.runtime |= {"baselines": False}
     return job
 
@@ -81,10 +80,15 @@ def answers_of(finished: FinishedEvent, inputs: list[Any]) -> list[Any]:
     return decode_answers(served.task, served.answer(encoded, parameters), encoded, parameters)
 
 
-@BOTH
-def test_it_learns_and_is_served(job):
+@pytest.fixture(params=["bilstm", "bigru"])
+def model(request) -> dict[str, Any]:
+    """A network that is made for the job, with the vectors of a model that is there."""
+    return {"kind": request.param, "embeddings": "tiny", **SIZES}
+
+
+def test_one_that_is_made_for_the_job_learns_and_is_served(job, model):
     job.optimization |= {"epochs": 8}
-    finished = run(job, [])
+    finished = run(job, [], model=model)
     assert finished.metrics["validation/accuracy"] > 0.9
     config = json.loads((finished.folder / "config.json").read_text())
     assert (config["model_type"], config["id2label"]) == (
@@ -96,12 +100,12 @@ def test_it_learns_and_is_served(job):
     assert answers_of(finished, ["a fine film"])[0] == together[0] == together[2]
 
 
-@BOTH
-def test_a_stopped_job_ends_with_the_same_bytes(job):
+def test_a_stopped_job_makes_it_again_and_ends_with_the_same_bytes(job, model):
     job.optimization |= {"epochs": 1}
     undisturbed: list[Event] = []
     seen: list[Event] = []
-    reference, finished = run(job, undisturbed), in_pieces(job, seen)
+    reference = run(job, undisturbed, model=model)
+    finished = in_pieces(job, seen, model=model)
     name = "model.safetensors"
     assert (finished.folder / name).read_bytes() == (reference.folder / name).read_bytes()
     assert series(seen) == series(undisturbed)
@@ -114,6 +118,15 @@ def test_every_method_adapts_one(job, method):
     assert finished.report["trained_parameters"] > 0
     (answer,) = answers_of(finished, ["a fine film"])
     assert answer["label"] in {"good", "bad"}
+
+
+def test_auto_stands_for_what_suits_it(job, model):
+    job.optimization = {"max_steps": 2, "batch_size": 8}
+    seen: list[Event] = []
+    run(job, seen, model=model)
+    (resolved,) = [event.spec for event in seen if isinstance(event, ResolvedEvent)]
+    found = resolved["optimization"]
+    assert (found["learning_rate"], found["epochs"]) == (1e-3, 20)
 
 
 def test_lora_says_that_it_has_nothing_to_wrap(job):
@@ -150,6 +163,35 @@ def test_a_finished_one_is_a_source(job):
     )
     assert probed.report["trained_parameters"] == 2 * 2 * (12 + 16) + 2
     assert probed.metrics["validation/accuracy"] > 0.9
+
+
+def taught(job: TinyJob, teacher: FinishedEvent, **fields: Any) -> FinishedEvent:
+    """Distill a teacher; the student has its vocabulary and vectors."""
+    plain = {key: value for key, value in job.spec().items() if key != "model"}
+    data = {"train": TRAIN_ID, "validation": TRAIN_ID}
+    spec = {**plain, "kind": "distill", "teacher": "ft:teacher", "data": data, **fields}
+    assignment = job.assignment().model_copy(
+        update={"models": {"ft:teacher": teacher.folder}, "cache": job.folder / "cache"}
+    )
+    return run_recipe(assignment, parse_spec(spec), [].append, lambda: False)
+
+
+def test_one_teaches_another(job):
+    job.optimization |= {"epochs": 8}
+    teacher = run(job, [])
+    sizes = {"embedding_size": 8, "hidden_size": 6}
+    student = {"kind": "bigru", "vocabulary": "teacher", "embeddings": "teacher", **sizes}
+    finished = taught(job, teacher, student=student)
+    report = finished.report["distillation"]
+    assert report["student"]["parameters"] < report["teacher"]["parameters"]
+    assert report["kept"]["share"] > 0.9
+    config = json.loads((finished.folder / "config.json").read_text())
+    assert (config["cell"], config["embedding_size"]) == ("gru", 8)
+    job.optimization |= {"epochs": 1}
+    losses = [{"kind": "logit_mse"}, {"kind": "hidden_mse", "layers": [[0, 0], [1, 2]]}]
+    assert taught(job, teacher, student=student, losses=losses).report["steps"] > 0
+    with pytest.raises(InvalidSpec, match="attention of its networks, and there is no way to"):
+        taught(job, teacher, student=student, losses=[{"kind": "attention_transfer"}])
 
 
 @pytest.mark.parametrize("task", FITTING)

@@ -22,6 +22,7 @@ from app.adapt.architectures.recurrent import (
     RecurrentModel,
 )
 from app.adapt.layers.depth import depths, head_names
+from app.adapt.layers.internals import body_of
 
 CELLS = ("lstm", "gru")
 POOLINGS = ("max", "mean", "last", "attention")
@@ -133,6 +134,15 @@ def test_hidden_states_are_the_embeddings_and_each_layer():
     assert widths == network.config.state_sizes == [6, 8, 8]
     assert torch.equal(found.hidden_states[-1], found.last_hidden_state)
     assert network(*padded(0)).hidden_states is None
+
+
+@pytest.mark.parametrize("kind", HEADS[1:])
+def test_it_can_be_read_inside_whatever_its_head(kind):
+    network = made(kind, config_of())
+    body = body_of(network)
+    assert body is network.recurrent
+    assert len(body(*padded(0), output_hidden_states=True).hidden_states) == 3
+    assert network(*padded(0), output_hidden_states=True).hidden_states is not None
 
 
 def test_without_layers_the_states_are_the_embeddings():

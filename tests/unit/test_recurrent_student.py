@@ -48,7 +48,7 @@ def scaled(matrix: np.ndarray) -> torch.Tensor:
 
 def test_random_vectors_of_words(tmp_path):
     texts = ["A good film, good!", "a plot, a bore"]
-    weights, config, tokenizer = made(tmp_path, Material(texts, 0), min_count=2)
+    weights, config, tokenizer = made(tmp_path, Material(texts, 0))
     assert (config["embedding_size"], config["hidden_size"], config["cell"]) == (300, 8, "lstm")
     assert weights[WORDS].shape == (len(tokenizer), 300)
     assert tokenizer.tokenize("a good plot, new!") == ["a", "good", "[UNK]", ",", "[UNK]", "[UNK]"]
@@ -207,6 +207,18 @@ def test_the_models_that_it_reads_are_named_by_field():
     assert not student.needs_teacher
     assert STUDENTS["bigru"].model_validate({}).model_ids() == {}
     assert STUDENTS["bigru"].model_validate({"embeddings": "teacher"}).model_ids() == {}
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "bigru"])
+def test_its_size_is_known_before_it_is_made(tmp_path, kind):
+    words = [f"w{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(95)]
+    fields = {"vocabulary_size": 100, "embedding_size": 7, "hidden_size": 5, "num_layers": 3}
+    student = STUDENTS[kind].model_validate(fields)
+    student.make(tmp_path, Material([" ".join(words * 2)], 0))
+    weights = load_file(tmp_path / "model.safetensors")
+    embeddings = weights[WORDS].numel()
+    total = sum(weight.numel() for weight in weights.values())
+    assert student.num_parameters() == (total, embeddings)
 
 
 SCRIPT = """

@@ -8,7 +8,7 @@ import pytest
 
 from app.adapt.plugins import LOSSES
 from app.spec.job import parse_spec
-from app.spec.resolve import GIB, Facts, estimate, resolve, resolve_length
+from app.spec.resolve import GIB, Facts, estimate, resolve, resolve_length, starts_fresh
 
 MINILM = 22_713_216
 ONE_SEED = {"seeds": 1}
@@ -151,3 +151,31 @@ def test_a_loss_that_compares_rows_gets_many_of_them_as_far_as_memory_goes():
     tight = facts(100, lengths=[256] * 100, memory_bytes=int(0.7 * GIB))
     assert resolve(contrastive, tight).optimization.batch_size == 16
     assert resolve(spec(), facts(100)).optimization.batch_size == 16
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("full", 1e-3), ("lp_ft", 5e-4), ("bias_only", 1e-2), ("layerwise_lr", 1e-3), ("lora", 1e-3)],
+)
+def test_a_kind_of_network_may_have_a_rate_of_its_own(method, expected):
+    given = parse_spec({**spec().model_dump(), "method": method})
+    assert resolve(given, facts(full_rate=1e-3)).optimization.learning_rate == expected
+
+
+def test_random_weights_train_for_longer():
+    assert resolve(spec(), facts(5000, is_fresh=True)).optimization.epochs == 10
+    few = resolve(spec(), facts(100, is_fresh=True)).optimization.epochs
+    assert few == resolve(spec(), facts(100)).optimization.epochs == 20
+
+
+def test_what_starts_fresh():
+    bilstm = {"model": {"kind": "bilstm"}}
+    for changes, expected in (
+        ({}, False),
+        (bilstm, True),
+        ({"transfer": "structure"}, True),
+        ({"transfer": {"kind": "mixed", "layers": ["0"]}}, False),
+        ({"model": {"kind": "pretrained", "model": "tiny"}}, False),
+    ):
+        given = parse_spec({**spec().model_dump(), **changes})
+        assert starts_fresh(given.model, given.transfer) is expected

@@ -18,7 +18,7 @@ from app.adapt.task import Example
 from app.errors import TrainingFailed
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
-from app.spec.resolve import estimate
+from app.spec.resolve import estimate, starts_fresh
 from app.spec.transfer import Features, Mixed
 from workers.protocol import Assignment
 from workers.recipes.encoding import Room, Sets, encode_sets
@@ -112,7 +112,13 @@ class Preparation:
         keeps = keeps_checkpoints and method.steps
         shell = bench.assignment.folder / SHELL if keeps else None
         network = bench.network(method, spec.runtime.seed, shell)
-        room = Room(count(network), bench.loaded.max_length, bench.device)
+        room = Room(
+            count(network),
+            bench.loaded.max_length,
+            bench.device,
+            full_rate=bench.loaded.source.full_rate,
+            is_fresh=starts_fresh(spec.model, spec.transfer),
+        )
         tokenizers = bench.loaded.tokenizers
         self.spec, sets, facts = encode_sets(
             spec, bench.examples, tokenizers, room, bench.report, bench.prepared.report

@@ -24,11 +24,13 @@ Sets = dict[str, list[Encoded]]
 
 @dataclass(frozen=True)
 class Room:
-    """What a network has room for: its size and longest input, and the device it runs on."""
+    """What a network has room for: its size and longest input, and the device it runs on; how it trains."""
 
     num_parameters: int
     max_length: int
     device: torch.device
+    full_rate: float | None = None
+    is_fresh: bool = False
 
 
 def encode_sets(
@@ -54,6 +56,8 @@ def encode_sets(
         memory_bytes=free_memory_bytes(room.device),
         device=room.device.type,
         has_bf16=has_bf16(room.device),
+        full_rate=room.full_rate,
+        is_fresh=room.is_fresh,
     )
     resolved = resolve(spec, facts)
     length = int(resolved.optimization.max_length)

@@ -45,8 +45,10 @@ def make_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list
     own = task_losses(spec, task, examples)
     if not is_taught:
         return own
-    kind = None if isinstance(spec.student, str) else spec.student.distance
-    distance: dict[str, Any] = {"kind": kind or task.distance(), "weight": DISTANCE_SHARE}
+    kind = task.distance()
+    if kind == "kl_divergence" and not isinstance(spec.student, str):
+        kind = spec.student.distance or kind
+    distance: dict[str, Any] = {"kind": kind, "weight": DISTANCE_SHARE}
     if distance["kind"] == "kl_divergence":
         distance["temperature"] = TEMPERATURE
     own = [loss.model_copy(update={"weight": 1 - DISTANCE_SHARE}) for loss in own]

@@ -112,7 +112,7 @@ def _tokenizer(
         texts,
         unit_of(texts) if wanted == "auto" else wanted,
         size=student.vocabulary_size,
-        min_count=student.min_count,
+        min_count=student.least_count,
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=cast("Any", learned), model_max_length=ANY_LENGTH, **SPECIAL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ BY_LAYER = ("layer_types", "mlp_layer_types")  # lists that go with the old numb
 class Transformer(Student):
     """A transformer of random weights. Default sizes: BERT-mini, Turc et al. 2019 (arXiv 1908.08962)."""
 
+    is_fresh: ClassVar[bool] = True
     kind: Literal["transformer"] = "transformer"
 
     tokenizer: str | None = Field(
