@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from app.adapt.layers.depth import depths
+from app.adapt.layers.depth import depths, top_of
 
 
 class LowRank(nn.Module):
@@ -34,6 +34,11 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(weight.new_zeros(outputs, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
+    @property
+    def weight(self) -> Tensor:
+        """A weight of the layer's type and on its device: T5 asks its `wo` for them."""
+        return self.down
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the base's output plus the update's; x is (..., in), the result (..., out)."""
         update = functional.linear(functional.linear(self.dropout(x), self.down), self.up)
@@ -50,12 +55,12 @@ class LowRank(nn.Module):
 
 def add_low_rank(network: nn.Module, *, rank: int, scale: float, dropout: float) -> int:
     """Wrap every linear layer of the numbered blocks; return how many were found."""
-    depth = depths(network)
-    top = max(depth.values())
+    depth, top = depths(network), top_of(network)
     found = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and 0 < depth[f"{name}.weight"] < top
+        # An output matrix that is tied goes by the embedding's name.
+        if isinstance(module, nn.Linear | Conv1D) and 0 < depth.get(f"{name}.weight", top) < top
     ]
     for name, module in found:
         _replace(network, name, LowRank(module, rank, scale, dropout).train(module.training))
