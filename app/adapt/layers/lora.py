@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from app.adapt.layers.depth import depths, top_of
+from app.adapt.layers.nf4 import Nf4
 
 
 class LowRank(nn.Module):
@@ -47,14 +48,17 @@ class LowRank(nn.Module):
     def merged(self) -> nn.Module:
         """Return the base with the update added to its weight."""
         with torch.no_grad():
+            base = self.base.plain() if isinstance(self.base, Nf4) else self.base
             update = self.scale * (self.up @ self.down)
-            weight = cast("Tensor", self.base.weight)
+            weight = cast("Tensor", base.weight)
             weight += update.T if self.is_transposed else update
-        return self.base
+        return base
 
 
-def add_low_rank(network: nn.Module, *, rank: int, scale: float, dropout: float) -> int:
-    """Wrap every linear layer of the numbered blocks; return how many were found."""
+def add_low_rank(
+    network: nn.Module, *, rank: int, scale: float, dropout: float, is_nf4: bool = False
+) -> int:
+    """Wrap every linear layer of the numbered blocks, its weight in 4 bits if so; return how many."""
     depth, top = depths(network), top_of(network)
     found = [
         (name, module)
@@ -63,7 +67,10 @@ def add_low_rank(network: nn.Module, *, rank: int, scale: float, dropout: float)
         if isinstance(module, nn.Linear | Conv1D) and 0 < depth.get(f"{name}.weight", top) < top
     ]
     for name, module in found:
-        _replace(network, name, LowRank(module, rank, scale, dropout).train(module.training))
+        wrapped = LowRank(module, rank, scale, dropout).train(module.training)
+        if is_nf4:
+            wrapped.base = Nf4(module)
+        _replace(network, name, wrapped)
     return len(found)
 
 
