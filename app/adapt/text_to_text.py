@@ -11,6 +11,7 @@ from pydantic import Field
 from app.adapt.generation import GenerationParameters
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
+from app.adapt.soft_prompt import prompt_ids
 from app.adapt.task import Architecture, DataReport, Example, Parameters, Task
 from app.errors import InvalidData, InvalidRequest
 
@@ -128,12 +129,11 @@ class TextToText(Task, ABC):
         made = cast("Any", tokenizer)
         options = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
         inputs = made([self.source_prefix + e.inputs[source] for e in examples], **options)
-        is_asked = examples[0].target is None
-        targets = None if is_asked else made(text_target=[e.target[0] for e in examples], **options)
+        targets = None if examples[0].target is None else _targets(made, examples, max_length)
         rows: list[Encoded] = []
         for index, example in enumerate(examples):
             ids = inputs["input_ids"][index]
-            target = None if targets is None else targets["input_ids"][index]
+            target = None if targets is None else targets[index]
             rows.append(
                 Encoded(
                     input_ids=ids,
@@ -196,6 +196,18 @@ def set_languages(tokenizer: Any, languages: tuple[str | None, str | None]) -> N
     for attribute, code in zip(("src_lang", "tgt_lang"), languages, strict=True):
         if code is not None and hasattr(tokenizer, attribute):
             setattr(tokenizer, attribute, code)
+
+
+def _targets(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[list[int]]:
+    """Return what is to be written, which a soft prompt is no part of: it stands before sources."""
+    prompt = set(prompt_ids(tokenizer))
+    batch = tokenizer(
+        text_target=[example.target[0] for example in examples], truncation=True,
+        max_length=max_length + len(prompt), return_attention_mask=False,
+    )  # fmt: skip
+    if not prompt:
+        return cast("list[list[int]]", batch["input_ids"])
+    return [[token for token in ids if token not in prompt] for ids in batch["input_ids"]]
 
 
 def _joined(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from app.adapt.layers.generating import write
 from app.adapt.layers.language import IGNORED, sequence_log_probabilities, token_scores
+from app.adapt.layers.prompt import without_prompt
 from app.adapt.network import TransformerNetwork, pad
 from app.adapt.outputs import Batch, Encoded, Outputs
 
@@ -51,6 +52,7 @@ class GenerationNetwork(TransformerNetwork):
         logits = made(
             input_ids=batch.input_ids_BT, attention_mask=batch.mask_BT, use_cache=False
         ).logits
+        logits = without_prompt(made, logits)
         if batch.target is not None and batch.target.ndim == 3:  # noqa: PLR2004 - (B, 2, T)
             logits = logits.unflatten(0, (-1, PAIR))
         return Outputs(logits=logits, mask_BT=batch.mask_BT)
