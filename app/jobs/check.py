@@ -59,7 +59,8 @@ def check_job(
     )
     warnings = list(prepared.warnings)
     texts = [prepared.task.texts(example) for example in prepared.train]
-    lengths = _lengths(texts, source, warnings)
+    added = spec.method.added_tokens
+    lengths = [length + added for length in _lengths(texts, source, warnings)]
     facts = Facts(
         lengths=lengths,
         num_parameters=_parameters(source, warnings),
