@@ -85,17 +85,18 @@ class FineTuneRecipe:
         make_deterministic()
         prepared = self._prepare()
         report.phase(Phase.LOADING)
-        loaded = self._load()
-        network = self._network(loaded, prepared.task)
+        base = self._load()
+        network = self._network(base, prepared.task)
+        # Counted before a method puts any of them into fewer bits.
         parameters = sum(p.numel() for p in network.parameters())
+        loaded = self._extended(base, network)
+        network = self.spec.method.prepare(network)
         report.phase(Phase.ENCODING)
         resolved, sets = self._encode(prepared, loaded, parameters, device)
-        network, pad_id = network.to(device), _pad_id(loaded.tokenizer)
-        annotate = prepared.task.network().annotate
-        sets = {
-            name: annotate(prepared.task, network.eval(), items, pad_id)
-            for name, items in sets.items()
-        }
+        sets = annotated(prepared.task, network.to(device), base, sets)
+        plain = annotated(
+            prepared.task, network, base, self._plain(prepared, base, loaded, resolved)
+        )
         setup = self._setup(resolved, prepared, loaded, network, sets)
         loop = Loop(setup, report, self.should_drain)
         start = loop.restore()
@@ -111,10 +112,10 @@ class FineTuneRecipe:
             self._probe(setup)
         state = loop.run() if resolved.method.steps else loop.state
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        # What is judged is what is saved: adapters are merged first.
-        finished = resolved.method.finish(network)
-        setup = replace(setup, stage=replace(setup.stage, network=finished))
-        evaluations, baselines = self._judge(setup, loaded, sets, state.max_batch_tokens)
+        setup = finished(setup)
+        evaluations, baselines = self._judge(
+            setup, base, sets, plain or sets, state.max_batch_tokens
+        )
         report.phase(Phase.SAVING)
         summary = summarize(state, prepared, evaluations, baselines)
         return save_model(
@@ -135,9 +136,10 @@ class FineTuneRecipe:
         )
 
     def _judge(
-        self, setup: Setup, loaded: Loaded, sets: dict[str, list[Encoded]], max_tokens: int
-    ) -> tuple[dict[str, Evaluation], dict[str, Any]]:
-        """Evaluate the finished network, and beside it what it has to beat."""
+        self, setup: Setup, base: Loaded, sets: dict[str, list[Encoded]],
+        plain: dict[str, list[Encoded]], max_tokens: int,
+    ) -> tuple[dict[str, Evaluation], dict[str, Any]]:  # fmt: skip
+        """Evaluate the finished network, and beside it what it has to beat, which reads `plain` sets."""
         self.report.phase(Phase.EVALUATING)
         evaluations = {
             name: evaluate(setup.stage, sets[name], max_tokens, intervals=True)
@@ -146,10 +148,11 @@ class FineTuneRecipe:
         }
         if not self.spec.runtime.baselines:
             return evaluations, {}
-        folder, seed = loaded.source.folder, self.spec.runtime.seed
-        found = {"untouched": untouched(setup.stage, folder, sets, max_tokens)}
+        folder, seed = base.source.folder, self.spec.runtime.seed
+        stage = replace(setup.stage, tokenizer=base.tokenizer)
+        found = {"untouched": untouched(stage, folder, plain, max_tokens)}
         if setup.spec.method.steps:
-            found["linear_probe"] = linear_probe(setup.stage, folder, sets, max_tokens, seed)
+            found["linear_probe"] = linear_probe(stage, folder, plain, max_tokens, seed)
         return evaluations, {name: figures for name, figures in found.items() if figures}
 
     def _setup(
@@ -231,7 +234,30 @@ class FineTuneRecipe:
         config = cast("Any", network).config
         if config.pad_token_id is None:
             config.pad_token_id = _pad_id(loaded.tokenizer)
-        return self.spec.method.prepare(network)
+        return network
+
+    def _extended(self, base: Loaded, network: torch.nn.Module) -> Loaded:
+        """Return the source with the tokenizer that the method reads texts with."""
+        extended = self.spec.method.extend_tokenizer(base.tokenizer, network)
+        return replace(base, tokenizer=extended)
+
+    @staticmethod
+    def _plain(
+        prepared: Prepared, base: Loaded, loaded: Loaded, resolved: FineTune
+    ) -> dict[str, list[Encoded]]:
+        """Return the sets as the source itself reads them; none where the method reads them so too."""
+        if loaded.tokenizer is base.tokenizer:
+            return {}
+        examples = {
+            "train": prepared.train,
+            "validation": prepared.validation,
+            "test": prepared.test,
+        }
+        length = int(resolved.optimization.max_length)
+        return {
+            name: prepared.task.encode(base.tokenizer, items, length) if items else []
+            for name, items in examples.items()
+        }
 
     def _encode(
         self, prepared: Prepared, loaded: Loaded, parameters: int, device: torch.device
@@ -268,6 +294,24 @@ class FineTuneRecipe:
         if long:
             self.report.log(long)
         return resolved, sets
+
+
+def annotated(
+    task: Task, network: torch.nn.Module, base: Loaded, sets: dict[str, list[Encoded]]
+) -> dict[str, list[Encoded]]:
+    """Return the sets with what only the network that has not been trained can say of them."""
+    annotate, pad_id = task.network().annotate, _pad_id(base.tokenizer)
+    return {name: annotate(task, network.eval(), items, pad_id) for name, items in sets.items()}
+
+
+def finished(setup: Setup) -> Setup:
+    """Return the setup with what is saved, which is what is judged: adapters are merged.
+
+    It is on the CPU where the GPU has no room for it.
+    """
+    network = setup.spec.method.finish(setup.stage.network)
+    device = next(network.parameters()).device
+    return replace(setup, stage=replace(setup.stage, network=network, device=device))
 
 
 def summarize(
