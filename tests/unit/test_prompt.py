@@ -275,6 +275,24 @@ def test_a_resumed_run_is_an_undisturbed_one(folder, tmp_path):
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
+def test_a_checkpoint_needs_nothing_of_the_weights_that_it_is_loaded_over(folder, tmp_path):
+    """A checkpoint is a source too: its weights come into a network that was made without any."""
+    network, tokenizer = prepared(folder)
+    take_step(network, tokenizer, optimizer_of(network))
+    state = TrainState(step=1, max_batch_tokens=64, threads=1)
+    event = checkpoint.save(
+        tmp_path, network, optimizer_of(network), state, scaler={}, is_best=True
+    )
+    fresh: Any = TASK.network().load(TASK, folder, fresh=True).eval()
+    with torch.no_grad():
+        fresh.get_input_embeddings().weight.mul_(7)
+    method().extend_tokenizer(AutoTokenizer.from_pretrained(folder), fresh)
+    checkpoint.load_network(method().prepare(fresh), event.folder)
+    assert torch.equal(logits_of(fresh, tokenizer), logits_of(network, tokenizer))
+    finished = method().finish(fresh)
+    torch.testing.assert_close(logits_of(finished, tokenizer), logits_of(network, tokenizer))
+
+
 def test_plain_transformers_says_the_same(folder, tmp_path):
     network, tokenizer = prepared(folder)
     optimizer = optimizer_of(network)

@@ -36,12 +36,15 @@ class PromptEmbedding(nn.Module):
     by about its rate, and what is much for one matrix (MiniLM's deviation is 0.056) is little for another.
     """
 
+    unit: Tensor
+
     def __init__(self, base: nn.Embedding, first: int, rows_PH: Tensor) -> None:
         super().__init__()
         self.base = base.requires_grad_(requires_grad=False)
         self.first = first
         self.scale = scale_of(base)
-        self.unit = float(base.weight.detach().std())
+        # In checkpoints: one may be loaded into a network whose matrix was another when this was made.
+        self.register_buffer("unit", base.weight.detach().std())
         self.rows = nn.Parameter(rows_PH / self.unit)
 
     @property
