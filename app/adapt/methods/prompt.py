@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LENGTH = 512  # of a model that names no limit
 NO_LIMIT = 10**9  # tokenizers that know no limit say 10**30
-HEAD_SHARE = 1 / 300  # the head's rate is of another unit: this makes it the 1e-3 of bias_only
+HEAD_SHARE = 0.01  # the head's rate is of another unit: at 0.3 this makes it 3e-3
 
 
 class Prompt(Method):
@@ -49,7 +49,8 @@ class Prompt(Method):
         in 100 to 116 steps: MiniLM-L6 on 600 banking rows (20 intents, 200 held out) is right in 89 % of
         them at 0.05, 93 % at 0.2 and 0.3, 89 % at 0.5, 88 % at 1.8, 79 % at 9 (lora 98 %); a Llama of
         260,000 weights on plays goes from a perplexity of 189 to 77 at 0.01, 59 at 0.03, 51 at 0.1, 47 at
-        0.3, 46 at 3 (lora 22, of 69 times as many trained weights).
+        0.3, 46 at 3 (lora 22, of 69 times as many trained weights). That was with 1e-3 for the head; with
+        3e-3, at 0.3, MiniLM has 96 % right (97 % with another seed), and 66 % by its head alone.
         """
         del num_parameters
         return 0.3
