@@ -11,6 +11,7 @@ from app.kit.registry import Plugin
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
 
 SMALL = 60_000_000
@@ -51,6 +52,23 @@ class Method(Plugin, ABC):
         config says so as `attune_learning_rate`); None: by its size.
         """
         return full or full_learning_rate(num_parameters)
+
+    @property
+    def added_tokens(self) -> int:
+        """How many tokens it puts before a text, which take their room of `max_length`; default: 0."""
+        return 0
+
+    def extend_tokenizer(
+        self, tokenizer: PreTrainedTokenizerBase, network: nn.Module
+    ) -> PreTrainedTokenizerBase:
+        """Return the tokenizer that texts are read with from here on; default: the model's own.
+
+        Called once, with the network just loaded, before anything is encoded and before `prepare`, which
+        finds on the network what this notes there. The result is saved with the model; the given
+        tokenizer stays as it is, for what the model is compared to.
+        """
+        del network
+        return tokenizer
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Freeze, wrap or extend the network in place; default: everything trains.

@@ -12,6 +12,7 @@ from app.adapt.generation import GenerationParameters
 from app.adapt.lengths import was_cut
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
+from app.adapt.soft_prompt import prompt_ids
 from app.adapt.task import Architecture, DataReport, Example, Parameters, Task
 from app.errors import InvalidData, InvalidRequest
 from app.kit.counting import counted, in_rows, plural
@@ -159,15 +160,14 @@ class TextToText(Task, ABC):
         made = cast("Any", tokenizer)
         options = {"truncation": True, "max_length": max_length, "return_attention_mask": False}
         inputs = made([self.source_prefix + e.inputs[source] for e in examples], **options)
-        is_asked = examples[0].target is None
-        targets = None if is_asked else made(text_target=[e.target[0] for e in examples], **options)
+        targets = None if examples[0].target is None else _targets(made, examples, max_length)
         rows: list[Encoded] = []
         for index, example in enumerate(examples):
             ids = inputs["input_ids"][index]
-            target = None if targets is None else targets["input_ids"][index]
-            is_cut = was_cut(inputs, index, max_length) or (
-                targets is not None and was_cut(targets, index, max_length)
-            )
+            target, is_cut = None, was_cut(inputs, index, max_length)
+            if targets is not None:
+                target = targets[index][0]
+                is_cut = is_cut or targets[index][1]
             rows.append(
                 Encoded(
                     input_ids=ids,
@@ -230,6 +230,22 @@ def set_languages(tokenizer: Any, languages: tuple[str | None, str | None]) -> N
     for attribute, code in zip(("src_lang", "tgt_lang"), languages, strict=True):
         if code is not None and hasattr(tokenizer, attribute):
             setattr(tokenizer, attribute, code)
+
+
+def _targets(
+    tokenizer: Any, examples: Sequence[Example], max_length: int
+) -> list[tuple[list[int], bool]]:
+    """Return what is to be written, and whether it was cut; a soft prompt stands before sources only."""
+    prompt = set(prompt_ids(tokenizer))
+    size = max_length + len(prompt)
+    batch = tokenizer(
+        text_target=[example.target[0] for example in examples], truncation=True,
+        max_length=size, return_attention_mask=False,
+    )  # fmt: skip
+    return [
+        ([token for token in ids if token not in prompt], was_cut(batch, index, size))
+        for index, ids in enumerate(batch["input_ids"])
+    ]
 
 
 def _fault(role: str, value: Any) -> tuple[str, str] | None:

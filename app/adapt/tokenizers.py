@@ -43,6 +43,10 @@ class Tokenizers:
         """Iterate over all of them, the first first."""
         return iter([self.first, *self.further])
 
+    def with_first(self, tokenizer: PreTrainedTokenizerBase) -> Tokenizers:
+        """Return these with another one in the first's place."""
+        return self if tokenizer is self.first else replace(self, first=tokenizer)
+
     def encode(self, task: Task, examples: Sequence[Example], max_length: int) -> list[Encoded]:
         """Tokenize for the first encoder, and beside it for each further one, cut to its own limit."""
         rows = task.encode(self.first, examples, max_length)

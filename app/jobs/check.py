@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def check_job(
         spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")
     )
     warnings = list(prepared.warnings)
-    counted = _count(prepared, source, warnings)
+    counted = _count(prepared, source, spec.method.added_tokens, warnings)
     facts = _facts(spec, source, counted["train"], warnings)
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
@@ -121,9 +122,9 @@ def _source(
 
 
 def _count(
-    prepared: Prepared, source: Source | None, warnings: list[str]
+    prepared: Prepared, source: Source | None, added: int, warnings: list[str]
 ) -> dict[str, list[Counted]]:
-    """Count the tokens of every example of every set."""
+    """Count the tokens of every example of every set, with those that a method adds to each."""
     tokenizer = None if source is None else source.folder / "tokenizer.json"
     counter = None
     if tokenizer is None or not tokenizer.is_file():
@@ -136,12 +137,15 @@ def _count(
         if not examples:
             continue
         if counter is None:
-            counted[name] = [estimated(prepared.task, example) for example in examples]
-            continue
-        counted[name] = counter.count(prepared.task, examples)
-        warning = counter.warning() if name == "train" else None
-        if warning is not None:
-            warnings.append(f"train: {warning}")
+            found = [estimated(prepared.task, example) for example in examples]
+        else:
+            found = counter.count(prepared.task, examples)
+            warning = counter.warning() if name == "train" else None
+            if warning is not None:
+                warnings.append(f"train: {warning}")
+        counted[name] = [
+            replace(each, total=each.total + added, longest=each.longest + added) for each in found
+        ]
     return counted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ class AutoMethod(Plugin):
     Each starts from the source anew and has its own schedule within the budget. Of equals, the first is
     taken: name the cheapest first. A candidate that does not fit the task or the model is passed over.
     """
+
+    added_tokens: ClassVar[int] = 0  # a candidate's own tokens count when it is tried
 
     kind: Literal["auto"] = "auto"
     candidates: list[AnyMethod] = Field(

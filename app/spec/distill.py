@@ -123,6 +123,12 @@ class Distill(Training):
                 "a student is trained step by step: use method 'full', 'lora' or another with steps"
             )
             raise ValueError(message)
+        if self.method.added_tokens:
+            message = (
+                f"method {self.method.name()} puts tokens of its own before texts, which no teacher reads: "
+                "use method 'full', 'lora' or another with steps"
+            )
+            raise ValueError(message)
         if not self.task.teaches:
             able = ", ".join(sorted(plugin.name() for plugin in TASKS if plugin.teaches))
             message = f"task: a teacher cannot teach {self.task.name()} yet; it can: {able}"

@@ -32,6 +32,7 @@ EPOCHS = 3  # Devlin et al. 2019, A.3: 2 to 4
 WARMUP = 0.1  # Zhang et al. 2021; 0.06 to 0.1 is usual
 CORE_FLOPS = 4.5e10  # measured: MiniLM-L6 on short sentences, two AVX-512 cores
 GPU_FLOPS = 3e13  # not measured; a third of an A100's fp32 tensor throughput
+ROOM = 8  # tokens beside a method's own: a start, an end, and a few words
 MIN_EVALUATIONS = 10
 MAX_EVALUATIONS = 50
 
@@ -84,6 +85,13 @@ def resolve(spec: S, facts: Facts) -> S:
         if given.max_length == "auto"
         else min(given.max_length, facts.model_max_length)
     )
+    added = spec.method.added_tokens
+    if added and length < added + ROOM:
+        message = (
+            f"optimization.max_length: {added} of {length} tokens are the method's own; "
+            f"{added + ROOM} or more leave room for a text"
+        )
+        raise InvalidSpec(message, param="optimization.max_length")
     batch_size = (
         _batch_size(spec, facts, length) if given.batch_size == "auto" else given.batch_size
     )

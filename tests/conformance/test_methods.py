@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+)
 
 from app.adapt.layers.depth import depths
 from app.adapt.layers.lora import LowRank
@@ -32,7 +37,9 @@ def method(request) -> Method:
 
 def prepared(method: Method, folder: Path) -> nn.Module:
     torch.manual_seed(0)
-    return method.prepare(TASK.network().load(TASK, folder))
+    network = TASK.network().load(TASK, folder)
+    method.extend_tokenizer(AutoTokenizer.from_pretrained(folder), network)
+    return method.prepare(network)
 
 
 def groups_of(method: Method, network: nn.Module) -> list[dict]:
@@ -83,6 +90,22 @@ def test_the_finished_network_is_a_plain_one(method, folder, tmp_path):
     TASK.network().save(network, tmp_path)
     again = TASK.network().load(TASK, tmp_path)
     assert set(again.state_dict()) == set(network.state_dict())
+
+
+def test_the_tokenizer_gives_the_method_its_room(method, folder):
+    """The given one stays as it is: what the model is compared to reads by it."""
+    torch.manual_seed(0)
+    given = AutoTokenizer.from_pretrained(folder)
+    before = given("a dull plot", "and worse")["input_ids"]
+    network = TASK.network().load(TASK, folder)
+    extended = method.extend_tokenizer(given, network)
+    after = extended("a dull plot", "and worse")["input_ids"]
+    assert given("a dull plot", "and worse")["input_ids"] == before
+    assert len(after) == len(before) + method.added_tokens
+    assert [token for token in after if token < len(given)] == before
+    network = method.prepare(network)
+    logits = network(input_ids=torch.tensor([after])).logits
+    assert torch.isfinite(logits).all()
 
 
 def test_it_survives_json(method):

@@ -211,6 +211,7 @@ def test_several_teachers(school):
         ({"losses": [{"kind": "kl_divergence", "weight": 0}]}, "body", "all weights are 0"),
         ({"losses": [{"kind": "kl_divergence", "temperature": 0}]}, "losses.0.temperature", "greater"),
         ({"method": "linear_probe"}, "body", "step by step"),
+        ({"method": "prompt"}, "body", "tokens of its own"),
     ],
 )  # fmt: skip
 def test_what_cannot_meet_is_refused(school, fields, param, words):

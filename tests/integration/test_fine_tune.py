@@ -99,6 +99,25 @@ def test_a_finished_model_is_a_base_again(job):
     assert before[0, "eval/accuracy"] == first.metrics["validation/accuracy"]
 
 
+def test_a_soft_prompt_needs_none_of_our_code(job):
+    """The untouched source and the probe beside it read texts without the prompt."""
+    from transformers import pipeline
+
+    finished, _ = run(job, method={"kind": "prompt", "num_tokens": 4})
+    config = json.loads((finished.folder / "config.json").read_text())
+    assert len(config["attune_prompt_tokens"]) == 4
+    folder = str(finished.folder)
+    classify = pipeline("text-classification", model=folder, tokenizer=folder)
+    ids = classify.tokenizer("a fine film")["input_ids"]
+    assert ids[1:5] == config["attune_prompt_tokens"]
+    assert classify("a fine film")[0]["label"] in {"bad", "good"}
+    assert finished.report["baselines"]["linear_probe"]["validation"]["metrics"]["accuracy"] > 0
+    job.optimization["max_length"] = 8
+    with pytest.raises(InvalidSpec) as caught:
+        run(job, method={"kind": "prompt", "num_tokens": 4})
+    assert caught.value.param == "optimization.max_length"
+
+
 def test_structure_alone_gives_other_weights(job):
     kept, _ = run(job)
     fresh, _ = run(job, transfer="structure")

@@ -201,6 +201,16 @@ def test_a_check_of_a_network_that_is_made_for_the_job(api: Served, file_id: str
     assert refusal(api, wrong, "/v1/jobs/check")["param"] == "model.embeddings"
 
 
+def test_a_check_counts_a_methods_own_tokens(api: Served, file_id: str):
+    length, longer = (
+        api.client.post("/v1/jobs/check", json=spec(file_id, method=method)).json()["spec"][
+            "optimization"
+        ]["max_length"]
+        for method in ("lora", {"kind": "prompt", "num_tokens": 16})
+    )
+    assert longer == length + 16
+
+
 def test_a_check_says_when_the_model_does_not_know_the_language(api: Served, file_id: str):
     rows = "text,label\n" + "".join(f"很好的酒店{n},{n % 2}\n" for n in range(40))
     check = api.client.post("/v1/jobs/check", json=spec(upload(api, rows))).json()

@@ -43,13 +43,13 @@ def job(tmp_path) -> TinyJob:
 
 def run(
     job: TinyJob, *, packing: Any = True, checkpoints=(),
-    should_drain: Callable[[], bool] = lambda: False,
+    should_drain: Callable[[], bool] = lambda: False, method: Any = "full",
 ) -> tuple[FinishedEvent, list[Event]]:  # fmt: skip
     events: list[Event] = []
     job.optimization["packing"] = packing
-    assignment = job.assignment(checkpoints)
+    assignment, spec = job.assignment(checkpoints), parse_spec({**job.spec(), "method": method})
     try:
-        finished = run_recipe(assignment, parse_spec(job.spec()), events.append, should_drain)
+        finished = run_recipe(assignment, spec, events.append, should_drain)
     except Drained:
         job.drained = events
         raise
@@ -61,16 +61,17 @@ def resolved(events: list[Event]) -> dict[str, Any]:
     return event.spec["optimization"]
 
 
-def test_packed_steps_are_the_padded_ones(job, monkeypatch):
+@pytest.mark.parametrize("method", ["full", {"kind": "prompt", "num_tokens": 1}])
+def test_packed_steps_are_the_padded_ones(job, monkeypatch, method):
     shared: list[int] = []
 
     def counted(rows: Any, *others: Any) -> Any:
         shared.append(sum(len(row) > 1 for row in rows))
         return make_packed(rows, *others)
 
-    _, padded = run(job, packing=False)
+    _, padded = run(job, packing=False, method=method)
     monkeypatch.setattr(model, "packed", counted)
-    _, packed = run(job)
+    _, packed = run(job, method=method)
     assert sum(shared) >= 10
     assert (resolved(padded)["packing"], resolved(packed)["packing"]) == (False, True)
     expected, found = series(padded), series(packed)

@@ -135,9 +135,10 @@ def test_the_method_that_does_best_goes_on(job):
     assert weights(finished) == weights(alone), "trials leave no trace in the weights"
 
 
-def test_a_choice_is_not_made_twice(job):
+@pytest.mark.parametrize("candidate", ["full", "prompt"])
+def test_a_choice_is_not_made_twice(job, candidate):
     job.optimization["epochs"] = 1
-    auto = {"kind": "auto", "candidates": ["lora", "full"]}
+    auto = {"kind": "auto", "candidates": ["lora", candidate]}
     undisturbed, seen = [], []
     reference = run(job, undisturbed, method=auto)
     finished = run_in_pieces(job, seen, method=auto)
@@ -216,7 +217,7 @@ def test_the_features_of_what_cannot_be_read_side_by_side_are_refused(job):
 # --- checkpoints ---
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "linear_probe", "lp_ft"])
+@pytest.mark.parametrize("method", ["full", "lora", "prompt", "linear_probe", "lp_ft"])
 def test_a_checkpoint_is_a_source(job, method):
     """Made of the last checkpoint, a network says what the finished model of that step says."""
     seen: list[Event] = []

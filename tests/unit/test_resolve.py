@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from app.adapt.plugins import LOSSES
+from app.adapt.plugins import LOSSES, METHODS
+from app.errors import InvalidSpec
 from app.spec.job import parse_spec
 from app.spec.resolve import GIB, Facts, estimate, resolve, resolve_length, starts_fresh
 
@@ -47,6 +48,18 @@ def test_nothing_stays_auto():
 def test_resolving_twice_changes_nothing():
     resolved = resolve(spec(), facts())
     assert resolve(resolved, facts()) == resolved
+
+
+def test_a_methods_own_tokens_leave_room_for_a_text():
+    def with_prompt(length):
+        given = spec({"max_length": length})
+        return given.model_copy(update={"method": METHODS["prompt"].model_validate({})})
+
+    assert resolve(with_prompt(28), facts()).optimization.max_length == 28
+    with pytest.raises(InvalidSpec, match="28 or more") as caught:
+        resolve(with_prompt(27), facts())
+    assert caught.value.param == "optimization.max_length"
+    assert resolve(spec({"max_length": 4}), facts()).optimization.max_length == 4
 
 
 def test_what_is_given_stays():

@@ -15,6 +15,7 @@ from app.adapt.method import Method
 from app.adapt.source import SHELL
 from app.adapt.student import Student
 from app.adapt.task import Example
+from app.adapt.tokenizers import Tokenizers
 from app.errors import TrainingFailed
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
@@ -32,6 +33,18 @@ from workers.training.report import Report
 
 FRESH_STEP = -1  # the seed that new weights are drawn from: before any step
 GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Start:
+    """The network that a training starts from, prepared for a method, and what it reads texts with.
+
+    `num_parameters` is counted before the method wraps, extends or quantizes anything.
+    """
+
+    network: torch.nn.Module
+    tokenizers: Tokenizers
+    num_parameters: int
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,10 @@ class Bench:
             "test": self.prepared.test,
         }
 
-    def network(self, method: Method, seed: int, shell: Path | None = None) -> torch.nn.Module:
-        """Return the network that a training with this seed starts from, prepared for the method.
+    def start(self, method: Method, seed: int, shell: Path | None = None) -> Start:
+        """Return what a training with this seed starts from.
 
-        What it is before that, without its weights, is written to `shell`.
+        What the network is before the method prepares it, without its weights, is written to `shell`.
         """
         # New weights (a head, or all of them) are drawn here: the same for the same seed.
         seed_step(seed, 2**31 + FRESH_STEP)
@@ -89,7 +102,9 @@ class Bench:
             config.pad_token_id = pad_id_of(self.loaded.tokenizers.first)
         if shell is not None:
             self._write_shell(network, shell)
-        return method.prepare(network)
+        num_parameters, tokenizers = count(network), self.loaded.tokenizers
+        tokenizers = tokenizers.with_first(method.extend_tokenizer(tokenizers.first, network))
+        return Start(method.prepare(network), tokenizers, num_parameters)
 
     def _write_shell(self, network: torch.nn.Module, shell: Path) -> None:
         shell.mkdir(exist_ok=True)
@@ -111,26 +126,48 @@ class Preparation:
         # A shell is for checkpoints, and without steps there are none.
         keeps = keeps_checkpoints and method.steps
         shell = bench.assignment.folder / SHELL if keeps else None
-        network = bench.network(method, spec.runtime.seed, shell)
+        start = bench.start(method, spec.runtime.seed, shell)
+        self.tokenizers = start.tokenizers
         room = Room(
-            count(network),
+            start.num_parameters,
             bench.loaded.max_length,
             bench.device,
             full_rate=bench.loaded.source.full_rate,
             is_fresh=starts_fresh(spec.model, spec.transfer),
         )
-        tokenizers = bench.loaded.tokenizers
         self.spec, sets, facts = encode_sets(
-            spec, bench.examples, tokenizers, room, bench.report, bench.prepared.report
+            spec, bench.examples, self.tokenizers, room, bench.report, bench.prepared.report
         )
-        self.facts = replace(facts, num_trained=count(network, is_trained=True))
-        self.pad_id = pad_id_of(tokenizers.first)
-        self._network: torch.nn.Module | None = network.to(bench.device)
-        task = bench.prepared.task
-        annotate = task.network().annotate
-        self.sets: Sets = {
-            name: annotate(task, network.eval(), items, self.pad_id) for name, items in sets.items()
+        self.facts = replace(facts, num_trained=count(start.network, is_trained=True))
+        self.pad_id = pad_id_of(self.tokenizers.first)
+        self._network: torch.nn.Module | None = start.network.to(bench.device)
+        self.sets = self._annotated(sets)
+        # What the model is compared to reads texts without what a method puts before them.
+        self.plain_sets = self.sets
+        if self.tokenizers is not bench.loaded.tokenizers and spec.runtime.baselines:
+            self.plain_sets = self._annotated(self._plain())
+
+    def _plain(self) -> Sets:
+        task, length = self.bench.prepared.task, int(self.spec.optimization.max_length)
+        tokenizers = self.bench.loaded.tokenizers
+        return {
+            name: tokenizers.encode(task, items, length) if items else []
+            for name, items in self.bench.examples.items()
         }
+
+    def _annotated(self, sets: Sets) -> Sets:
+        """Return the sets with what only the network that has not been trained can say of them."""
+        task, network = self.bench.prepared.task, self._network
+        annotate = task.network().annotate
+        return {
+            name: annotate(task, cast("Any", network).eval(), items, self.pad_id)
+            for name, items in sets.items()
+        }
+
+    @property
+    def loaded(self) -> Loaded:
+        """The sources, with the tokenizers that a finished model reads texts with."""
+        return replace(self.bench.loaded, tokenizers=self.tokenizers)
 
     def check_memory(self) -> None:
         """Say what the training will take of the memory that there is.
@@ -160,7 +197,7 @@ class Preparation:
         network, self._network = self._network, None
         if network is None or number:
             seed = self.spec.runtime.seed + number
-            network = bench.network(self.method, seed).to(bench.device)
+            network = bench.start(self.method, seed).network.to(bench.device)
         stage = self.stage(network)
         if self.spec.losses is not None and isinstance(self.spec, FineTune):
             check_objective(stage, self.sets["train"])
@@ -180,7 +217,7 @@ class Preparation:
             task=task,
             network=network,
             losses=make_losses(self.spec, task, bench.prepared.train),
-            tokenizer=bench.loaded.tokenizers.first,
+            tokenizer=self.tokenizers.first,
             pad_id=self.pad_id,
             device=bench.device,
             precision=self.spec.runtime.precision,
@@ -201,9 +238,13 @@ class Preparation:
 
 
 def finished(setup: Setup) -> Setup:
-    """Return the setup with the network that is saved, which is what is judged: adapters are merged."""
+    """Return the setup with the network that is saved, which is what is judged: adapters are merged.
+
+    It is on the CPU where the GPU has no room for it.
+    """
     network = setup.spec.chosen_method.finish(setup.stage.network)
-    return replace(setup, stage=replace(setup.stage, network=network))
+    device = next(network.parameters()).device
+    return replace(setup, stage=replace(setup.stage, network=network, device=device))
 
 
 def count(network: torch.nn.Module, *, is_trained: bool = False) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.adapt.method import Method
@@ -60,11 +60,14 @@ class FineTuneRecipe:
         evaluations = judge(setup, sets, tokens, report)
         compared: dict[str, Any] = {}
         if self.spec.runtime.baselines and bench.loaded.source.kind != "made":
-            compared = baselines(setup, bench.loaded.folders, sets, tokens)
+            stage = replace(setup.stage, tokenizer=bench.loaded.tokenizers.first)
+            compared = baselines(
+                replace(setup, stage=stage), bench.loaded.folders, preparation.plain_sets, tokens
+            )
         report.phase(Phase.SAVING)
         summary = summarize(loop.state, prepared, evaluations, compared)
         return save_model(
-            self.assignment, setup, bench.loaded, prepared, evaluations,
+            self.assignment, setup, preparation.loaded, prepared, evaluations,
             summary | {"trained_parameters": trained},
         )  # fmt: skip
 

@@ -98,11 +98,14 @@ class SourceLoader:
         spec = parse_spec(given.spec)
         shell = given.folder / SHELL
         half = spec.task.network()
-        network = spec.chosen_method.prepare(half.load(spec.task, shell, fresh=True))
+        method, tokenizers = spec.chosen_method, Tokenizers.load(shell)
+        network = half.load(spec.task, shell, fresh=True)
+        extended = method.extend_tokenizer(tokenizers.first, network)
+        network = method.prepare(network)
         load_network(network, given.folder)
         folder = self._new_folder()
-        half.save(spec.chosen_method.finish(network), folder)
-        Tokenizers.load(shell).save(folder)
+        half.save(method.finish(network), folder)
+        tokenizers.with_first(extended).save(folder)
         config = check_model_folder(folder, checkpoint_id)
         return Source(checkpoint_id, "checkpoint", folder, config)
 

@@ -27,7 +27,12 @@ def depths(network: nn.Module) -> dict[str, int]:
     an encoder-decoder lies above its encoder. What is neither block nor embedding is top: a head, a pooler,
     a last normalization.
     """
-    return _depths(tuple(name for name, _ in network.named_parameters()))
+    return _depths(_names(network))[0]
+
+
+def top_of(network: nn.Module) -> int:
+    """Return the depth of what lies above the last block, which a bare encoder has nothing of."""
+    return _depths(_names(network))[1]
 
 
 def head_names(network: nn.Module) -> set[str]:
@@ -35,8 +40,7 @@ def head_names(network: nn.Module) -> set[str]:
 
     That matrix is as large as the embeddings and as well trained: methods that train little leave it.
     """
-    depth = depths(network)
-    top = max(depth.values())
+    depth, top = depths(network), top_of(network)
     get: Any = getattr(network, "get_output_embeddings", None)
     matrix = None if get is None else get()
     kept = set() if matrix is None else {id(p) for p in matrix.parameters()}
@@ -73,8 +77,7 @@ def select(network: nn.Module, wanted: Sequence[str], param: str = "method.freez
     Raises:
         InvalidSpec: an entry means nothing in this network.
     """
-    depth = depths(network)
-    top = max(depth.values())
+    depth, top = depths(network), top_of(network)
     chosen: set[str] = set()
     for entry in wanted:
         blocks = RANGE.fullmatch(entry)
@@ -99,8 +102,12 @@ def select(network: nn.Module, wanted: Sequence[str], param: str = "method.freez
     return chosen
 
 
+def _names(network: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, _ in network.named_parameters())
+
+
 @lru_cache(maxsize=16)
-def _depths(names: tuple[str, ...]) -> dict[str, int]:
+def _depths(names: tuple[str, ...]) -> tuple[dict[str, int], int]:
     stacks: dict[str, int] = {}  # prefix of a stack of blocks -> its number of blocks, in order
     for name in names:
         found = BLOCK.search(name)
@@ -113,7 +120,7 @@ def _depths(names: tuple[str, ...]) -> dict[str, int]:
         below[prefix] = offset
         offset += count
     top = offset + 1
-    return {name: _depth(name, below, top) for name in names}
+    return {name: _depth(name, below, top) for name in names}, top
 
 
 def groups_by_depth(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from app.adapt.layers.depth import depths
+from app.adapt.layers.depth import depths, top_of
+from app.adapt.layers.nf4 import Nf4
 
 
 class LowRank(nn.Module):
@@ -34,6 +35,11 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(weight.new_zeros(outputs, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
+    @property
+    def weight(self) -> Tensor:
+        """A weight of the layer's type and on its device: T5 asks its `wo` for them."""
+        return self.down
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the base's output plus the update's; x is (..., in), the result (..., out)."""
         update = functional.linear(functional.linear(self.dropout(x), self.down), self.up)
@@ -42,24 +48,29 @@ class LowRank(nn.Module):
     def merged(self) -> nn.Module:
         """Return the base with the update added to its weight."""
         with torch.no_grad():
+            base = self.base.plain() if isinstance(self.base, Nf4) else self.base
             update = self.scale * (self.up @ self.down)
-            weight = cast("Tensor", self.base.weight)
+            weight = cast("Tensor", base.weight)
             weight += update.T if self.is_transposed else update
-        return self.base
+        return base
 
 
-def add_low_rank(network: nn.Module, *, rank: int, scale: float, dropout: float) -> int:
-    """Wrap every linear layer of the numbered blocks; return how many were found."""
-    depth = depths(network)
-    top = max(depth.values())
+def add_low_rank(
+    network: nn.Module, *, rank: int, scale: float, dropout: float, is_nf4: bool = False
+) -> int:
+    """Wrap every linear layer of the numbered blocks, its weight in 4 bits if so; return how many."""
+    depth, top = depths(network), top_of(network)
     found = [
         (name, module)
         for name, module in network.named_modules()
-        # A head that shares the embeddings' matrix is no parameter of its own.
+        # An output matrix that is tied goes by the embedding's name.
         if isinstance(module, nn.Linear | Conv1D) and 0 < depth.get(f"{name}.weight", top) < top
     ]
     for name, module in found:
-        _replace(network, name, LowRank(module, rank, scale, dropout).train(module.training))
+        wrapped = LowRank(module, rank, scale, dropout).train(module.training)
+        if is_nf4:
+            wrapped.base = Nf4(module)
+        _replace(network, name, wrapped)
     return len(found)
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from app.adapt.layers.generating import write
 from app.adapt.layers.language import token_scores
+from app.adapt.layers.prompt import without_prompt
 from app.adapt.network import TransformerNetwork, inputs_of, pad
 from app.adapt.outputs import Batch, Outputs
 from app.adapt.text_to_text import TextToText, set_languages
@@ -45,7 +46,7 @@ class TextToTextNetwork(TransformerNetwork):
             raise AssertionError(message)
         shifted_BU = made.prepare_decoder_input_ids_from_labels(labels=batch.target)
         answer = made(**inputs_of(batch), decoder_input_ids=shifted_BU, use_cache=False)
-        return Outputs(logits=answer.logits, mask_BT=batch.mask_BT)
+        return Outputs(logits=without_prompt(made, answer.logits), mask_BT=batch.mask_BT)
 
     def scores(self, task: Any, outputs: Outputs, batch: Batch) -> Sequence[NDArray[np.float32]]:
         """Return for each row: its tokens' negative log-likelihood, how many are right, how many."""

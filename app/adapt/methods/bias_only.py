@@ -36,10 +36,9 @@ class BiasOnly(Method):
         Raises:
             InvalidSpec: the network has no biases (T5, Llama): nothing of the base would move.
         """
-        from app.adapt.layers.depth import depths, head_names
+        from app.adapt.layers.depth import depths, head_names, top_of
 
-        depth, head = depths(network), head_names(network)
-        top = max(depth.values())
+        depth, head, top = depths(network), head_names(network), top_of(network)
         has_bias = False
         for name, parameter in network.named_parameters():
             is_bias = "bias" in name.rpartition(".")[2]  # recurrent layers have several

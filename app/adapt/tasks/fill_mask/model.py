@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM
 from app.adapt.layers.language import IGNORED, token_scores
 from app.adapt.network import TransformerNetwork
 from app.adapt.outputs import Batch, Encoded, Outputs
+from app.adapt.soft_prompt import prompt_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,19 +36,20 @@ class MaskNetwork(TransformerNetwork):
         evaluation it depends on the row alone.
         """
         batch = super().collate(task, [_without_target(item) for item in encoded], pad_id)
+        tokenizer = encoded[0].extra["tokenizer"]
         if encoded[0].target is None:
-            mask_id = encoded[0].extra["tokenizer"].mask_token_id
-            batch.others["masked"] = batch.input_ids_BT == mask_id
+            batch.others["masked"] = batch.input_ids_BT == tokenizer.mask_token_id
             return batch
+        prompt = prompt_ids(tokenizer)
+        words = len(tokenizer) - len(prompt)  # a soft prompt's tokens are the last ones
         target_BT = torch.full_like(batch.input_ids_BT, IGNORED)
         for row, item in enumerate(encoded):
-            generator = None if torch.is_grad_enabled() else _generator_of(item)
+            generator = None if torch.is_grad_enabled() else _generator_of(item, prompt)
             places = torch.tensor(item.extra["maskable"])
             chosen = places[torch.randperm(len(places), generator=generator)[: item.units]]
             target_BT[row, chosen] = batch.input_ids_BT[row, chosen]
-            tokenizer = item.extra["tokenizer"]
             luck = torch.rand(len(chosen), generator=generator)
-            other = torch.randint(len(tokenizer), (len(chosen),), generator=generator)
+            other = torch.randint(words, (len(chosen),), generator=generator)
             batch.input_ids_BT[row, chosen[luck < HIDDEN]] = tokenizer.mask_token_id
             is_changed = (luck >= HIDDEN) & (luck < CHANGED)
             batch.input_ids_BT[row, chosen[is_changed]] = other[is_changed]
@@ -66,6 +68,7 @@ def _without_target(item: Encoded) -> Encoded:
     return Encoded(item.input_ids, token_type_ids=item.token_type_ids)
 
 
-def _generator_of(item: Encoded) -> torch.Generator:
-    content = ",".join(map(str, item.input_ids)).encode()
+def _generator_of(item: Encoded, prompt: Sequence[int]) -> torch.Generator:
+    """Return the generator of a row; with a soft prompt or without, the same words are hidden."""
+    content = ",".join(str(token) for token in item.input_ids if token not in prompt).encode()
     return torch.Generator().manual_seed(zlib.crc32(content))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from app.adapt.outputs import Encoded
+from app.adapt.soft_prompt import prompt_ids, with_prompt
 from app.adapt.task import Example
 from app.errors import InvalidRequest
 
@@ -22,6 +23,7 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant:\n' }}{% endif %}"
 )
+T = TypeVar("T")
 PROMPT_SHARE = 2  # of a length that is too short for both, the prompt may take half
 
 
@@ -40,7 +42,7 @@ def encode(
     """
     made: Any = tokenizer
     if template is not None or not made.chat_template:
-        made.chat_template = template or PLAIN_TEMPLATE
+        made.chat_template = with_prompt(template or PLAIN_TEMPLATE, made)
     from jinja2 import TemplateError
 
     rows: list[Encoded] = []
@@ -74,15 +76,17 @@ def _refused(example: Example, error: Exception) -> InvalidRequest:
 def _asked(tokenizer: Any, example: Example, index: int, max_length: int) -> Encoded:
     ids, _ = _prompt(tokenizer, example)
     extra = {"truncated": len(ids) > max_length, "prompt": shown(example)}
-    return Encoded(ids[-max_length:], row=example.row, example=index, extra=extra)
+    kept = _last(ids, max_length, _fixed(tokenizer, ids))
+    return Encoded(kept, row=example.row, example=index, extra=extra)
 
 
 def _answered(tokenizer: Any, example: Example, index: int, max_length: int) -> Encoded:
     """Return prompt and answer; of a chat, earlier answers are learned too."""
     whole, learned = _prompt(tokenizer, example)
     said = _answer_ids(tokenizer, example, example.target.text)
-    prompt, (answer,) = _cut(whole, [said], max_length)
-    learned = learned[len(learned) - len(prompt) :]
+    fixed = _fixed(tokenizer, whole)
+    prompt, (answer,) = _cut(whole, [said], max_length, fixed)
+    learned = _last(learned, len(prompt), fixed)
     return Encoded(
         prompt,
         target=answer,
@@ -107,7 +111,7 @@ def _pair(tokenizer: Any, example: Example, index: int, max_length: int) -> Enco
         for text in (example.target.text, example.target.rejected)
     ]
     size = len(prompt) + max(map(len, answers))
-    prompt, answers = _cut(prompt, answers, max_length)
+    prompt, answers = _cut(prompt, answers, max_length, _fixed(tokenizer, prompt))
     return Encoded(
         prompt,
         target=tuple(answers),
@@ -120,14 +124,21 @@ def _pair(tokenizer: Any, example: Example, index: int, max_length: int) -> Enco
 
 
 def _text(tokenizer: Any, example: Example, index: int, max_length: int) -> list[Encoded]:
-    """Return the text in pieces of at most `max_length`; the last one learns to end."""
+    """Return the text in pieces of at most `max_length`; the last one learns to end.
+
+    A soft prompt, with what is before it, is not learned, and stands before each piece.
+    """
     ids = [*start_of(tokenizer), *_ids(tokenizer, example.inputs["text"])]
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    fixed = ids[: _fixed(tokenizer, ids)]
+    ids = ids[len(fixed) :]
+    room = max_length - len(end) - len(fixed)
     rows: list[Encoded] = []
-    for begin in range(0, len(ids), max_length - len(end)):
-        piece = ids[begin : begin + max_length - len(end)]
-        is_last = begin + len(piece) >= len(ids)
+    for begin in range(0, len(ids), room):
+        piece = [*fixed, *ids[begin : begin + room]]
+        is_last = begin + room >= len(ids)
         target = end if is_last else []
+        learned = [False] * len(fixed) + [True] * (len(piece) - len(fixed))
         rows.append(
             Encoded(
                 piece,
@@ -135,9 +146,9 @@ def _text(tokenizer: Any, example: Example, index: int, max_length: int) -> list
                 row=example.row,
                 example=index,
                 others=(target,),
-                units=len(piece) - 1 + len(target),
+                units=max(1, sum(learned[1:]) + len(target)),
                 is_joined=True,
-                extra={"learned": [True] * len(piece), "prompt": "", "expected": ""},
+                extra={"learned": learned, "prompt": "", "expected": ""},
             )
         )
     return rows
@@ -185,13 +196,27 @@ def _answer_ids(tokenizer: Any, example: Example, text: str) -> list[int]:
 
 
 def _cut(
-    prompt: list[int], answers: list[list[int]], max_length: int
+    prompt: list[int], answers: list[list[int]], max_length: int, fixed: int
 ) -> tuple[list[int], list[list[int]]]:
-    """Return both within `max_length`: the prompt loses its beginning, then the answers their end."""
-    longest = max(map(len, answers))
-    room = max(max_length - longest, min(len(prompt), max_length // PROMPT_SHARE), 1)
-    prompt = prompt[-room:]
+    """Return both within `max_length`: the prompt loses its beginning, then the answers their end.
+
+    The first `fixed` tokens of the prompt stay, and are no part of its share.
+    """
+    longest, left = max(map(len, answers)), max_length - fixed
+    share = fixed + min(len(prompt) - fixed, left // PROMPT_SHARE)
+    prompt = _last(prompt, max(max_length - longest, share, fixed + 1), fixed)
     return prompt, [answer[: max_length - len(prompt)] for answer in answers]
+
+
+def _last(items: list[T], length: int, fixed: int) -> list[T]:
+    """Return the first `fixed` items and of the others the last ones, `length` together."""
+    return [*items[:fixed], *items[max(fixed, len(items) - (length - fixed)) :]]
+
+
+def _fixed(tokenizer: Any, ids: list[int]) -> int:
+    """Return how many tokens stay when a prompt loses its beginning: those up to a soft prompt's last."""
+    soft = prompt_ids(tokenizer)
+    return ids.index(soft[0]) + len(soft) if soft else 0
 
 
 def _render(tokenizer: Any, messages: Sequence[Message], *, asks: bool) -> str:
@@ -207,13 +232,17 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _lead(tokenizer: Any, text: str) -> list[int]:
-    """Return the start token, unless the template has written it."""
+    """Return the start token, unless the template has written it; it always writes a soft prompt."""
     start = tokenizer.bos_token
-    return [] if start and text.startswith(start) else start_of(tokenizer)
+    return [] if start and text.startswith(start) else _start(tokenizer)
 
 
 def start_of(tokenizer: Any) -> list[int]:
-    """Return the token that a text begins with, where the tokenizer puts one there itself."""
+    """Return what the tokenizer itself puts before a text: the start token, a soft prompt."""
+    return [*_start(tokenizer), *prompt_ids(tokenizer)]
+
+
+def _start(tokenizer: Any) -> list[int]:
     ids = cast("list[int]", tokenizer("")["input_ids"])
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from app.adapt.layers.generating import write
 from app.adapt.layers.language import IGNORED, sequence_log_probabilities, token_scores
 from app.adapt.layers.packing import pack, packed, packed_logits
+from app.adapt.layers.prompt import without_prompt
 from app.adapt.network import TransformerNetwork, pad
 from app.adapt.outputs import Batch, Encoded, Outputs
 
@@ -57,11 +58,13 @@ class GenerationNetwork(TransformerNetwork):
     def forward(self, network: nn.Module, batch: Batch) -> Outputs:
         """Run the network."""
         if "position_ids" in batch.others:
-            return Outputs(logits=packed_logits(network, batch), mask_BT=batch.mask_BT)
+            logits = without_prompt(network, packed_logits(network, batch))
+            return Outputs(logits=logits, mask_BT=batch.mask_BT)
         made: Any = network
         logits = made(
             input_ids=batch.input_ids_BT, attention_mask=batch.mask_BT, use_cache=False
         ).logits
+        logits = without_prompt(made, logits)
         if batch.target is not None and batch.target.ndim == 3:  # noqa: PLR2004 - (B, 2, T)
             logits = logits.unflatten(0, (-1, PAIR))
         return Outputs(logits=logits, mask_BT=batch.mask_BT)
