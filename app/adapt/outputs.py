@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # What logits are: a class (softmax over the last axis), labels that hold or not (each logit by itself),
 # a span (softmax over tokens, for its first and its last), a number, or a vector of each text.
 Answer = Literal["class", "labels", "span", "number", "vector"]
+# How a teacher teaches a task: its scores are noted in each row; of each token that is to be written, its
+# shares of the vocabulary; or it runs beside its student, because every step reads something else.
+Teaching = Literal["scores", "tokens", "beside"]
 Internal = Literal["hidden", "attentions", "relations"]
 Relation = tuple["Tensor", "Tensor", "Tensor"]
 
@@ -85,14 +88,17 @@ class Outputs:
     """What a network says about a batch; losses read only this, never a model class.
 
     `logits` are (B, C) for one answer a row, (B, T, C) for one a token; a task with another shape says so.
-    What goes on inside is filled where it is asked for (`app.adapt.layers.internals`), for each of the N
-    sequences that the network read: `hidden` (N, T, H), the embeddings' first; of each block `attentions`
-    (N, A, T, T), and `relations`: queries, keys and values (N, T, H) with all heads side by side.
+    Of a teacher whose likeliest tokens alone are known, `logits` are K + 1 log-shares and `top_ids` the K
+    tokens (`app.adapt.layers.top_tokens`). What goes on inside is filled where it is asked for
+    (`app.adapt.layers.internals`), for each of the N sequences that the network read: `hidden` (N, T, H),
+    the embeddings' first; of each block `attentions` (N, A, T, T), and `relations`: queries, keys and
+    values (N, T, H) with all heads side by side.
     """
 
     logits: Tensor
     mask_BT: Tensor
     answer: Answer = "class"
+    top_ids: Tensor | None = None
     hidden: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     relations: tuple[Relation, ...] | None = None

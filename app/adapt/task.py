@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from app.adapt.columns import Role, match_columns
-from app.adapt.outputs import Batch, Encoded, Outputs
+from app.adapt.outputs import Batch, Encoded, Outputs, Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.errors import InvalidRequest, InvalidSpec
 from app.kit.registry import Plugin
@@ -149,7 +149,7 @@ class Task(Plugin, ABC):
     parameters: ClassVar[type[Parameters]]
     architecture: ClassVar[Architecture] = "encoder"  # the kind of base model that does it best
     generates: ClassVar[bool] = False  # answers are written token by token, not read off scores
-    teaches: ClassVar[bool] = False  # its scores are answers that a student can be taught
+    teaching: ClassVar[Teaching | None] = None  # how a student is taught it; None: it cannot be
     augments: ClassVar[bool] = False  # a text with words hidden is still a text with an answer
     adds_head: ClassVar[bool] = True  # a base model has no weights of what answers it
     pipeline: ClassVar[str | None] = (
@@ -310,6 +310,21 @@ class Task(Plugin, ABC):
                 _, _, message = error.message.partition(": ")
                 problems.add(Problem("no_input", message or error.message, row.number))
         return examples
+
+    def check_teaching(self) -> None:
+        """Refuse what a student cannot be taught in this form of the task; default: nothing.
+
+        Raises:
+            InvalidSpec: with the field that says otherwise.
+        """
+
+    def answered(self, example: Example, text: str) -> Example:
+        """Return the example with a text that a teacher wrote as its target; asked if it `generates`.
+
+        Raises:
+            InvalidSpec: examples of this form have no answer.
+        """
+        raise NotImplementedError
 
     def target_of(self, scores: Any, encoded: Encoded) -> Any:
         """Return what these scores of a row answer, as the target of `Encoded`.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import Field
 
 from app.adapt.generation import GenerationParameters
 from app.adapt.lengths import was_cut
-from app.adapt.outputs import Encoded
+from app.adapt.outputs import Encoded, Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.soft_prompt import prompt_ids
 from app.adapt.task import Architecture, DataReport, Example, Parameters, Task
@@ -40,6 +41,7 @@ class TextToText(Task, ABC):
     architecture: ClassVar[Architecture] = "encoder_decoder"
     adds_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    teaching: ClassVar[Teaching | None] = "tokens"
     parameters: ClassVar[type[Parameters]] = GenerationParameters
     answer_key: ClassVar[str]  # of the answer, as the Hub's inference API names it
 
@@ -219,6 +221,10 @@ class TextToText(Task, ABC):
             {self.answer_key: found.text, "finish_reason": found.finish_reason} for found in scores
         ]
         return answers[0] if len(answers) == 1 else answers
+
+    def answered(self, example: Example, text: str) -> Example:
+        """Take the text as the one reference."""
+        return replace(example, target=(text,))
 
     def cautions(self) -> list[str]:
         """Say that what is written may be wrong."""

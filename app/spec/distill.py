@@ -45,6 +45,11 @@ class TransferData(Data):
         default=None, description="Further texts, with the task's columns but for the answers."
     )
     augmentation: Augmentation | None = None
+    answers: Literal["data", "teacher"] = Field(
+        default="data",
+        description="Of tasks that write: what is learned is the data's answers, or those that the teacher "
+        "writes to the same texts (sequence-level distillation, Kim and Rush 2016); tokenizers may differ.",
+    )
 
     def sets(self) -> dict[str, Sides]:
         """Return the file ids of each set that is named, by role."""
@@ -67,6 +72,11 @@ class Distill(Training):
     student: ModelId | AnyStudent = Field(
         description='A model\'s id, or a network made for the job: {"kind": "bilstm"}, ...'
     )
+    top_k: int = Field(
+        default=64, ge=1, le=4096,
+        description="Of answers that are tokens: how many of the likeliest are kept of each; all others "
+        "are one share.",
+    )  # fmt: skip
     data: TransferData  # pyright: ignore[reportIncompatibleVariableOverride] - frozen, and narrower
 
     @property
@@ -90,6 +100,11 @@ class Distill(Training):
         if isinstance(self.student, str):
             return self.student
         return self.student.source() or self.student.name()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the answers that are learned are the teacher's own texts."""
+        return self.data.answers == "teacher"
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -129,11 +144,20 @@ class Distill(Training):
                 "use method 'full', 'lora' or another with steps"
             )
             raise ValueError(message)
-        if not self.task.teaches:
-            able = ", ".join(sorted(plugin.name() for plugin in TASKS if plugin.teaches))
+        if self.task.teaching is None:
+            able = ", ".join(sorted(plugin.name() for plugin in TASKS if plugin.teaching))
             message = f"task: a teacher cannot teach {self.task.name()} yet; it can: {able}"
             raise ValueError(message)
-        if self.losses is not None and not any(loss.needs_teacher for loss in self.losses):
+        if self.is_written and not self.task.generates:
+            message = (
+                f"data.answers: 'teacher' is for tasks that write, and {self.task.name()} does not"
+            )
+            raise ValueError(message)
+        if self.is_written and not isinstance(self.teacher, str):
+            message = "data.answers: 'teacher' takes one teacher, who writes them"
+            raise ValueError(message)
+        needs_teacher = self.losses is not None and not self.is_written
+        if needs_teacher and not any(loss.needs_teacher for loss in self.losses or ()):
             message = (
                 "losses: none of them reads what the teacher says; add kl_divergence or logit_mse"
             )

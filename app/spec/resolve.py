@@ -80,18 +80,7 @@ def resolve(spec: S, facts: Facts) -> S:
     """
     given = spec.optimization
     count = len(facts.lengths)
-    length = (
-        resolve_length(facts.longest or facts.lengths, facts.model_max_length)
-        if given.max_length == "auto"
-        else min(given.max_length, facts.model_max_length)
-    )
-    added = spec.method.added_tokens
-    if added and length < added + ROOM:
-        message = (
-            f"optimization.max_length: {added} of {length} tokens are the method's own; "
-            f"{added + ROOM} or more leave room for a text"
-        )
-        raise InvalidSpec(message, param="optimization.max_length")
+    length = _length(spec, facts)
     batch_size = (
         _batch_size(spec, facts, length) if given.batch_size == "auto" else given.batch_size
     )
@@ -125,6 +114,22 @@ def resolve(spec: S, facts: Facts) -> S:
     return spec.model_copy(update={"optimization": optimization, "runtime": runtime})
 
 
+def _length(spec: Training, facts: Facts) -> int:
+    given, added = spec.optimization.max_length, spec.method.added_tokens
+    length = (
+        resolve_length(facts.longest or facts.lengths, facts.model_max_length)
+        if given == "auto"
+        else min(given, facts.model_max_length)
+    )
+    if added and length < added + ROOM:
+        message = (
+            f"optimization.max_length: {added} of {length} tokens are the method's own; "
+            f"{added + ROOM} or more leave room for a text"
+        )
+        raise InvalidSpec(message, param="optimization.max_length")
+    return length
+
+
 def num_steps(optimization: Optimization, count: int) -> int:
     """Return how many optimizer steps a training on so many rows has; of a resolved spec."""
     whole = _number(optimization.epochs) * math.ceil(count / _number(optimization.batch_size))
@@ -149,7 +154,9 @@ def _runtime(spec: Training, facts: Facts, steps: int, steps_per_epoch: int) -> 
             "evaluate_every": every,
             "checkpoint_every": every if checkpoint == "auto" else checkpoint,
             "device": facts.device if given.device == "auto" else given.device,
-            "precision": _precision(facts) if given.precision == "auto" else given.precision,
+            "precision": precision_of(facts.device, has_bf16=facts.has_bf16)
+            if given.precision == "auto"
+            else given.precision,
         }
     )
 
@@ -210,11 +217,11 @@ def _affordable_tokens(facts: Facts) -> int:
     return max(0, facts.memory_bytes - facts.num_parameters * 16) // 2 // 24_000
 
 
-def _precision(facts: Facts) -> str:
+def precision_of(device: str, *, has_bf16: bool) -> str:
     """bf16 needs no loss scaling; GPUs before Ampere have fp16 only, and CPUs emulate both."""
-    if not facts.device.startswith("cuda"):
+    if not device.startswith("cuda"):
         return "fp32"
-    return "bf16" if facts.has_bf16 else "fp16"
+    return "bf16" if has_bf16 else "fp16"
 
 
 def _number(value: int | str) -> int:

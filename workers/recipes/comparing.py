@@ -14,7 +14,8 @@ from app.adapt.outputs import Encoded
 from app.kit.clock import monotonic
 from workers.recipes.bench import count, finished
 from workers.recipes.objective import task_losses
-from workers.recipes.teaching import TAUGHT
+from workers.recipes.teaching import BATCH_TOKENS as TEACHER_TOKENS
+from workers.recipes.teaching import TAUGHT, encoded_by
 from workers.recipes.trials import silent
 from workers.training.batches import fit_tokens
 from workers.training.evaluate import Evaluation, Stage, evaluate
@@ -22,9 +23,10 @@ from workers.training.loop import Loop, Setup
 from workers.training.state import TrainState
 
 if TYPE_CHECKING:
-    from workers.recipes.distill import Lesson
+    from workers.recipes.lesson import Lesson
 
 TIMED_ROWS = 256
+TIMED_ANSWERS = 32  # that are written, which takes longer
 TIMED_CALLS = 30
 BATCH_TOKENS = 4_096
 
@@ -46,18 +48,26 @@ def compare(
     )
     if student.spec.runtime.baselines:
         found["student_without_teacher"] = _alone(lesson, state, evaluations, should_drain)
-    metric, _ = student.stage.task.primary_metric()
+    metric, greater = student.stage.task.primary_metric()
     split = "test" if "test" in evaluations else "validation"
     ours, best = (
         found["student"][split]["metrics"][metric],
         found["teacher"][split]["metrics"][metric],
     )
+    ours, best = (ours, best) if greater else (best, ours)
     found["kept"] = {"metric": metric, "set": split, "share": ours / best if best else None}
     return found
 
 
 def _said(lesson: Lesson, name: str) -> dict[str, Any]:
-    """Return the figures of what the teachers say, together where they are several."""
+    """Return the figures of what the teachers say, together where they are several.
+
+    Of those that are taught token by token, or that run beside their student: of the first.
+    """
+    if lesson.preparation.bench.prepared.task.teaching != "scores":
+        teacher = lesson.teachers[0]
+        items = encoded_by(teacher, lesson.preparation, name)
+        return _figures(evaluate(teacher.stage, items, TEACHER_TOKENS, intervals=True))
     task, rows = lesson.preparation.bench.prepared.task, lesson.preparation.sets[name]
     metrics = task.metrics()
     metrics.add([item.extra[TAUGHT] for item in rows], rows)
@@ -73,8 +83,7 @@ def _alone(
     bench = preparation.bench
     setup = preparation.setup(0)
     spec = setup.spec.model_copy(update={"losses": None})
-    labelled = len(bench.prepared.train)
-    rows = [item for item in setup.train if item.example < labelled]
+    rows = lesson.labelled
     steps = state.total_steps // max(1, len(state.seeds))
     epochs = math.ceil(steps * int(spec.optimization.batch_size) / len(rows)) + 1
     optimization = spec.optimization.model_copy(update={"max_steps": steps, "epochs": epochs})
@@ -104,15 +113,20 @@ def _figures(result: Evaluation) -> dict[str, Any]:
 @torch.no_grad()
 def _cost(stage: Stage, rows: Sequence[Encoded]) -> dict[str, Any]:
     """Return parameters, bytes, texts a second in batches, and milliseconds for one text (median)."""
-    chosen = rows[:TIMED_ROWS]
     network, half = stage.network.eval(), stage.task.network()
+    writes, parameters = stage.task.generation(final=True)
+    chosen = rows[: TIMED_ANSWERS if writes else TIMED_ROWS]
 
     def answer(items: Sequence[Encoded]) -> None:
+        if writes:
+            half.generate(stage.task, network, items, stage.tokenizer, parameters)
+            return
         batch = half.collate(stage.task, items, stage.pad_id).to(stage.device)
         half.scores(stage.task, half.forward(network, batch), batch)
 
     answer(chosen[:8])
-    singles = [_seconds(answer, [item]) for item in chosen[:TIMED_CALLS]]
+    calls = TIMED_CALLS // 4 if writes else TIMED_CALLS
+    singles = [_seconds(answer, [item]) for item in chosen[:calls]]
     parts = fit_tokens(range(len(chosen)), [len(item) for item in chosen], BATCH_TOKENS)
     batched = sum(_seconds(answer, [chosen[at] for at in part]) for part in parts)
     return {

@@ -28,7 +28,8 @@ def make_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list
     """Return the objective: as the spec names it, else the task's own, and a distance to the teacher.
 
     The distance counts nine times what the task's own loss does. It is KL at T = 2 unless the task's
-    answers are no shares (numbers, vectors) or the student learns better otherwise.
+    answers are no shares (numbers, vectors) or the student learns better otherwise. Of answers that the
+    teacher has written, there is no distance: they are learned as they are.
 
     Raises:
         InvalidSpec: a loss needs a teacher, or no loss of the task takes a setting that was made.
@@ -43,13 +44,14 @@ def make_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list
                 raise InvalidSpec(message, param=f"losses.{index}")
         return list(spec.losses)
     own = task_losses(spec, task, examples)
-    if not is_taught:
+    if not is_taught or spec.is_written:
         return own
     kind = task.distance()
     if kind == "kl_divergence" and not isinstance(spec.student, str):
         kind = spec.student.distance or kind
     distance: dict[str, Any] = {"kind": kind, "weight": DISTANCE_SHARE}
-    if distance["kind"] == "kl_divergence":
+    # Words differ as it is: Kim and Rush 2016 (arXiv 1606.07947) teach them at T = 1.
+    if distance["kind"] == "kl_divergence" and task.teaching != "tokens":
         distance["temperature"] = TEMPERATURE
     own = [loss.model_copy(update={"weight": 1 - DISTANCE_SHARE}) for loss in own]
     return [*own, _ADAPTER.validate_python(distance)]
@@ -83,6 +85,11 @@ def task_losses(spec: Training, task: Task, examples: Sequence[Example]) -> list
         )
         for given in defaults
     ]
+
+
+def own_losses(task: Task) -> list[Loss]:
+    """Return the task's own objective as it is."""
+    return [_ADAPTER.validate_python(given) for given in task.default_losses()]
 
 
 def balanced_weights(task: Task, examples: Sequence[Example]) -> list[float]:

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
 
 from app.adapt.layers.internals import forward
+from app.adapt.layers.top_tokens import laid_out, likeliest
 from app.adapt.loss import internals
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Batch, Encoded, Outputs
@@ -27,6 +28,7 @@ from app.adapt.tokenizers import Tokenizers
 from app.errors import InvalidSpec
 from app.spec.job import parse_spec
 from workers.protocol import Assignment
+from workers.recipes.objective import own_losses
 from workers.recipes.sources import SourceLoader, pad_id_of
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 _TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 TAUGHT = "taught"  # the place of a teacher's scores in a row's `extra`
 BATCH_TOKENS = 8_192
+BATCH_LOGITS, MIN_TOKENS = 2**26, 256  # of whole vocabularies: 256 MiB at once
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def common_task(tasks: dict[str, Task]) -> Task:
 def load_teacher(
     loader: SourceLoader, model_id: str, param: str, like: Stage, task: Task
 ) -> Teacher:
-    """Return a teacher, run as the student's stage is, without its objective.
+    """Return a teacher, run as the student's stage is, with the task's own objective.
 
     Raises:
         InvalidSpec: the model has no head for the task.
@@ -114,7 +117,7 @@ def load_teacher(
         raise InvalidSpec(message, param=param, code="teacher_does_not_fit")
     network = network.to(like.device).eval().requires_grad_(requires_grad=False)
     stage = replace(
-        like, network=network, losses=(), tokenizer=loaded.tokenizers.first,
+        like, network=network, losses=own_losses(task), tokenizer=loaded.tokenizers.first,
         pad_id=pad_id_of(loaded.tokenizers.first), task=task, teach=None,
     )  # fmt: skip
     return Teacher(loaded.source, stage, loaded.tokenizers, loaded.max_length)
@@ -131,24 +134,38 @@ def encoded_by(teacher: Teacher, preparation: Preparation, name: str) -> list[En
 
 
 @torch.no_grad()
-def scores_of(teacher: Teacher, items: Sequence[Encoded]) -> list[Scores]:
-    """Return what the teacher says about rows of its own, in their order."""
+def scores_of(teacher: Teacher, items: Sequence[Encoded], top_k: int) -> list[Scores]:
+    """Return what the teacher says about rows of its own, in their order.
+
+    Where it is taught token by token, of each token that is to be written its `top_k` likeliest.
+    """
     stage, half = teacher.stage, teacher.stage.task.network()
+    is_by_token = stage.task.teaching == "tokens"
+    budget = BATCH_TOKENS
+    if is_by_token:
+        budget = min(budget, max(MIN_TOKENS, BATCH_LOGITS // len(cast("Any", stage.tokenizer))))
     found: dict[int, Scores] = {}
-    for part in fit_tokens(range(len(items)), [len(item) for item in items], BATCH_TOKENS):
+    for part in fit_tokens(range(len(items)), [len(item) for item in items], budget):
         stage.beat()
-        # Without targets: some of the rows have none, and none is asked for.
-        asked = [replace(items[at], target=None) for at in part]
+        asked = [items[at] for at in part]
+        if not is_by_token:  # some of the rows have no targets, and none is asked for
+            asked = [replace(item, target=None) for item in asked]
         batch = half.collate(stage.task, asked, stage.pad_id).to(stage.device)
         with autocast(stage.device, stage.precision):
             outputs = half.forward(stage.network, batch)
-        found |= dict(zip(part, half.scores(stage.task, outputs, batch), strict=True))
+        if is_by_token and batch.target is not None:
+            said = likeliest(outputs.logits, batch.target, top_k)
+        else:
+            said = half.scores(stage.task, outputs, batch)
+        found |= dict(zip(part, said, strict=True))
     return [found[at] for at in range(len(items))]
 
 
 def same_tokens(theirs: Sequence[Encoded], ours: Sequence[Encoded]) -> bool:
-    """Say whether teacher and student read the same rows as the same tokens."""
-    return [item.input_ids for item in theirs] == [item.input_ids for item in ours]
+    """Say whether teacher and student read the same rows, all of their sequences, as the same tokens."""
+    return [(item.input_ids, item.others) for item in theirs] == [
+        (item.input_ids, item.others) for item in ours
+    ]
 
 
 def aligned(
@@ -172,6 +189,10 @@ def aligned(
                 f"student: it cuts texts into other tokens than its teacher, and answers of {task.name()} "
                 "cannot be carried over; take a student with the teacher's tokenizer"
             )
+            if task.generates:
+                message += (
+                    ', or let the teacher write what is learned: "answers": "teacher" in data'
+                )
             raise InvalidSpec(message, param="student", code="tokens_differ")
         found.append(answer)
     return found
@@ -191,11 +212,15 @@ def taught(items: Sequence[Encoded], scores: Sequence[Scores], task: Task) -> li
 Teach = Callable[[Sequence[Encoded], Batch], Outputs]
 
 
-def from_rows(device: torch.device) -> Teach:
+def from_rows(device: torch.device, task: Task) -> Teach:
     """Return what hands out the scores that are noted in the rows, padded as their batch is."""
+    is_by_token = task.teaching == "tokens"
 
     def teach(items: Sequence[Encoded], batch: Batch) -> Outputs:
         scores: list[Any] = [item.extra[TAUGHT] for item in items]
+        if is_by_token and batch.target is not None:
+            shares, ids = laid_out(scores, batch.target)
+            return Outputs(logits=shares, mask_BT=batch.mask_BT, top_ids=ids)
         longest = max(len(row) for row in scores)
         padded = [
             np.pad(row, [(0, longest - len(row))] + [(0, 0)] * (row.ndim - 1)) for row in scores

@@ -187,6 +187,8 @@ class Loop:
         """Say whether sequences share rows: as resolved, unless this network would mix them up."""
         if self.optimization.packing is not True or self._compares_rows:
             return False
+        if self.setup.stage.teach is not None:
+            return False  # what a teacher says lies in the rows
         if internals(self.setup.stage.losses):
             self.report.log("Sequences are padded: a loss reads what goes on inside of each")
             return False

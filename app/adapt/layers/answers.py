@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from app.adapt.layers.top_tokens import cut
 from app.adapt.outputs import Batch, Outputs
 
 IGNORED = -100
@@ -20,10 +21,15 @@ def log_shares(student: Outputs, teacher: Outputs, temperature: float) -> tuple[
 
     (B, C) and (B, T, C) for classes, (B, C, 2) for labels that hold or not, (B, 2, T) for spans: first
     and last token. Of a span's tokens, padding has 0 in both: a term p (log p - log q) is 0 there.
+    (B, T, K + 1) where only the teacher's likeliest tokens are known.
 
     Raises:
         ValueError: the answers are no distributions, or not over the same things.
     """
+    if teacher.top_ids is not None:
+        ours = cut(F.log_softmax(student.logits.float(), dim=-1), teacher.top_ids)
+        theirs = teacher.logits.detach() / temperature
+        return F.log_softmax(ours / temperature, dim=-1), F.log_softmax(theirs, dim=-1)
     same_answers(student, teacher)
     return _log_shares(student, student.logits, temperature), _log_shares(
         student, teacher.logits.detach(), temperature

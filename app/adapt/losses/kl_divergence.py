@@ -19,8 +19,9 @@ class KlDivergence(Loss):
     """L = T^2/n sum_i KL(softmax(g_i / T) || softmax(f_i / T)), f student, g teacher, T > 0.
 
     n answers: one a row, one a token, or the mean of a span's two ends; labels that hold or not are
-    summed, each with its two outcomes. Tokens that are padding or have no target (-100) do not count.
-    T^2 keeps the gradient's size. Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
+    summed, each with its two outcomes. Of a vocabulary, the teacher's K likeliest tokens and one share for
+    all others are compared (`app.adapt.layers.top_tokens`). Tokens that are padding or have no target
+    (-100) do not count. T^2 keeps the gradient's size. Source: Hinton et al. 2015 (arXiv 1503.02531), 2.
     """
 
     needs_teacher: ClassVar[bool] = True

@@ -29,6 +29,9 @@ class LogitMse(Loss):
         from app.adapt.layers.answers import mean_of_answers, mean_of_tokens, same_answers
 
         teacher = taught(teacher)
+        if teacher.top_ids is not None:
+            message = "it compares all logits, and of a vocabulary only the likeliest are kept"
+            raise ValueError(message)
         same_answers(student, teacher)
         if student.answer == "vector" or student.logits.ndim not in {2, 3}:
             shape = tuple(student.logits.shape)

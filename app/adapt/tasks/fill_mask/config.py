@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from app.adapt.language_metrics import TokenMetrics
+from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.fill_mask import encoding, predict
@@ -30,6 +31,7 @@ class FillMask(Task):
     )
 
     adds_head: ClassVar[bool] = False
+    teaching: ClassVar[Teaching | None] = "beside"
     pipeline: ClassVar[str | None] = "fill-mask"
     parameters: ClassVar[type[Parameters]] = predict.MaskParameters
     roles: ClassVar[tuple[Role, ...]] = (
@@ -56,6 +58,12 @@ class FillMask(Task):
                 code = "empty_text" if is_empty else "wrong_type"
                 problems.add(Problem(code, message, row.number, column))
         return examples
+
+    def unlabeled(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Return texts like those to learn from: none has an answer but itself."""
+        return self.parse(rows, columns, problems)
 
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
         """Refuse data without one usable row."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.question_answering import data, predict
@@ -43,7 +44,7 @@ class QuestionAnswering(Task):
     )  # fmt: skip
 
     pipeline: ClassVar[str | None] = "question-answering"
-    teaches: ClassVar[bool] = True
+    teaching: ClassVar[Teaching | None] = "scores"
     parameters: ClassVar[type[Parameters]] = predict.AnswerParameters
     roles: ClassVar[tuple[Role, ...]] = (
         Role("question", ("query",), description="What is asked."),

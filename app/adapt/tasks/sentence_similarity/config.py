@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.sentence_similarity import data, predict
@@ -58,7 +59,7 @@ class SentenceSimilarity(Task):
             raise ValueError(message)
         return self
 
-    teaches: ClassVar[bool] = True
+    teaching: ClassVar[Teaching | None] = "scores"
     adds_head: ClassVar[bool] = False
     parameters: ClassVar[type[Parameters]] = Parameters
     pipeline: ClassVar[str | None] = None  # sentence-transformers loads the folder

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from app.adapt.labels import label_of
+from app.adapt.outputs import Teaching
 from app.adapt.reader import Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.text_classification import data, predict, report
@@ -56,7 +57,7 @@ class TextClassification(Task):
             raise ValueError(message)
         return self
 
-    teaches: ClassVar[bool] = True
+    teaching: ClassVar[Teaching | None] = "scores"
     augments: ClassVar[bool] = True
     pipeline: ClassVar[str | None] = "text-classification"
     parameters: ClassVar[type[Parameters]] = predict.ClassificationParameters

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import Architecture, DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.text_generation import data, encoding, predict
 from app.adapt.tasks.text_generation.metrics import GenerationMetrics, PreferenceMetrics
-from app.errors import InvalidData
+from app.errors import InvalidData, InvalidSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,6 +45,7 @@ class TextGeneration(Task):
     architecture: ClassVar[Architecture] = "decoder"
     adds_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    teaching: ClassVar[Teaching | None] = "tokens"
     pipeline: ClassVar[str | None] = "text-generation"
     parameters: ClassVar[type[Parameters]] = predict.ChatParameters
     roles: ClassVar[tuple[Role, ...]] = (
@@ -185,6 +188,38 @@ class TextGeneration(Task):
     def decode(self, scores: Any, encoded: Encoded, parameters: Any) -> Any:
         """Return what was written."""
         return predict.decode(scores, encoded, parameters)
+
+    def check_teaching(self) -> None:
+        """Pairs are compared with a reference of their own, not with a teacher.
+
+        Raises:
+            InvalidSpec: the data are pairs.
+        """
+        if self.form == "preference":
+            message = (
+                "data.train: pairs of answers are learned by fine_tune (DPO); a teacher teaches chats, "
+                "completions and texts"
+            )
+            raise InvalidSpec(message, param="data.train", code="teacher_does_not_fit")
+
+    def unlabeled(
+        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
+    ) -> list[Example]:
+        """Return prompts, or chats without their last answer."""
+        return data.asked(rows, columns, problems, is_chat=self.form == "messages")
+
+    def answered(self, example: Example, text: str) -> Example:
+        """Take the text as the answer.
+
+        Raises:
+            InvalidSpec: the data are texts, which ask for nothing.
+        """
+        if self.form != "messages" and self.form != "completion":  # noqa: PLR1714 - narrows the type
+            message = (
+                "data: a teacher writes answers to prompts and chats, and these are plain texts"
+            )
+            raise InvalidSpec(message, param="data", code="no_prompts")
+        return replace(example, target=data.Answer(self.form, text))
 
     def example_input(self) -> Any:
         """Return a prompt."""

@@ -65,6 +65,45 @@ def parse(
     return examples
 
 
+def asked(
+    rows: Iterable[Row], columns: Mapping[str, str], problems: Problems, *, is_chat: bool
+) -> list[Example]:
+    """Return prompts without answers; of a chat that has one, what comes before its last."""
+    examples: list[Example] = []
+    for row in rows:
+        found = _asked_chat(row, columns) if "messages" in columns else _asked_prompt(row, columns)
+        if isinstance(found, Problem):
+            problems.add(found)
+        elif is_chat and "messages" not in found:
+            chat = [{"role": "user", "content": found["prompt"]}]
+            examples.append(Example(row.number, {"messages": chat}))
+        else:
+            examples.append(Example(row.number, found))
+    return examples
+
+
+def _asked_chat(row: Row, columns: Mapping[str, str]) -> dict[str, Any] | Problem:
+    messages = messages_of(row.values.get(columns["messages"]))
+    if isinstance(messages, str):
+        return Problem("wrong_messages", messages, row.number, columns["messages"])
+    while messages and messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    if not messages:
+        message = "nobody asks anything"
+        return Problem("wrong_messages", message, row.number, columns["messages"])
+    return {"messages": messages}
+
+
+def _asked_prompt(row: Row, columns: Mapping[str, str]) -> dict[str, Any] | Problem:
+    column = columns.get("prompt") or columns.get("text") or next(iter(columns.values()))
+    prompt = row.values.get(column)
+    fault = _text_fault("the prompt", prompt)
+    if fault is not None:
+        return Problem(*fault, row.number, column)
+    joined = _with_input(str(prompt), row, columns)
+    return joined if isinstance(joined, Problem) else {"prompt": joined}
+
+
 def messages_of(value: Any) -> list[Message] | str:
     """Return the messages of a chat as `{"role", "content"}`, or what is wrong with them.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
 from app.adapt.tasks.token_classification import data, predict, report
@@ -46,7 +47,7 @@ class TokenClassification(Task):
     )  # fmt: skip
 
     pipeline: ClassVar[str | None] = "token-classification"
-    teaches: ClassVar[bool] = True
+    teaching: ClassVar[Teaching | None] = "scores"
     minds_pieces: ClassVar[bool] = True
     parameters: ClassVar[type[Parameters]] = predict.SpanParameters
     roles: ClassVar[tuple[Role, ...]] = (
