@@ -185,7 +185,10 @@ def _check_beside(
         InvalidSpec: there are several, or it reads other tokens.
     """
     if len(teachers) > 1:
-        message = "losses: what goes on inside, or is hidden anew in each step, is learned from one teacher only"
+        message = (
+            "losses: what goes on inside, or is hidden anew in each step, is learned from one "
+            "teacher only"
+        )
         raise InvalidSpec(message, param="losses")
     if not same_tokens(read, preparation.sets["validation"]):
         message = (
