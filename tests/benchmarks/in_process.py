@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -145,9 +146,10 @@ def make_spec(data: Data, options: Any, seed: int, **changes: Any) -> dict[str, 
 
 def run_timed(
     spec: dict[str, Any], data: Data, options: Any, *, model_dirs: Sequence[Path] = (),
-    emit: Callable[[Event], None] = lambda _: None,
+    emit: Callable[[Event], None] = lambda _: None, models: Mapping[str, Path] | None = None,
+    cache: Path | None = None, keep: Path | None = None,
 ) -> Timed:  # fmt: skip
-    """Run the recipe of a job; `emit` gets every event, too."""
+    """Run the recipe of a job; `emit` gets every event, too; the model is moved to `keep`."""
     clock = CLOCKS[options.clock]
     timeline: list[tuple[float, Event]] = []
 
@@ -164,8 +166,11 @@ def run_timed(
         assignment = Assignment(
             job_id="job-0", epoch=1, model_id="ft:bench", spec=spec, files=files,
             folder=Path(name), model_dirs=[*model_dirs, *MODEL_DIRS], hub=False, lease_ttl_s=60,
+            models=dict(models or {}), cache=cache,
         )  # fmt: skip
         done = run_recipe(assignment, parse_spec(spec), note, lambda: False)
+        if keep is not None:
+            shutil.move(done.folder, keep)
     return Timed(done, timeline)
 
 
