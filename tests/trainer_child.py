@@ -77,7 +77,7 @@ class TinyJob:
             "kind": "fine_tune",
             "model": "tiny",
             "task": self.task,
-            "data": {"train": TRAIN_ID},
+            "data": {"train": TRAIN_ID, "split": {"validation": 0.5}},
             "optimization": self.optimization,
             "runtime": self.runtime,
         }

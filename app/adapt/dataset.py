@@ -20,6 +20,7 @@ from app.kit.counting import all_of, counted, in_rows, listed
 
 VALIDATION_SHARE = 0.1
 MIN_VALIDATION = 50
+LARGEST_SHARE = 0.25  # what few rows there are had better train
 MAX_VALIDATION = 2_000
 LONGEST_NAME = 40  # of a column; what is longer is a row where a header should be
 
@@ -223,14 +224,15 @@ def split_examples(
 ) -> tuple[list[Example], list[Example]]:
     """Hold out a share of the examples: seeded, in proportion by stratum, equal inputs on one side.
 
-    A pure function of its arguments. `auto` is 10 %, at least 50 and at most 2,000 examples, and never
-    more than half. Every stratum keeps at least one example in the training set.
+    A pure function of its arguments. `auto` is 10 %, at least 50 examples or a fourth where that is
+    fewer, and at most 2,000. Every stratum keeps at least one example in the training set.
 
     Raises:
         InvalidData: the examples are too few or too alike to be split.
     """
     if share == "auto":
-        wanted = min(MAX_VALIDATION, max(MIN_VALIDATION, round(len(examples) * VALIDATION_SHARE)))
+        fewest = min(MIN_VALIDATION, round(len(examples) * LARGEST_SHARE))
+        wanted = min(MAX_VALIDATION, max(1, fewest, round(len(examples) * VALIDATION_SHARE)))
     else:
         wanted = max(1, round(len(examples) * share))
     wanted = min(wanted, len(examples) // 2)

@@ -33,7 +33,8 @@ class Split(Frozen):
 
     validation: Annotated[float, Field(gt=0, le=0.5)] | Literal["auto"] = Field(
         default="auto",
-        description="Share of the training rows held out; auto: 10 %, at least 50 rows, at most 2,000.",
+        description="Share of the training rows held out; auto: 10 %, at least 50 rows, "
+        "but of fewer than 200 a fourth; at most 2,000.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
 

@@ -170,7 +170,7 @@ def test_texts_without_answers_are_answered_by_the_teacher(school):
     rows = [json.dumps({"text": text}) for text in texts]
     school.add_file(UNLABELED_ID, "\n".join(rows))
     data = {
-        "train": TRAIN_ID,
+        **school.job.spec()["data"],
         "unlabeled": UNLABELED_ID,
         "augmentation": {"copies": 2, "mask": 0.3},
     }

@@ -62,7 +62,7 @@ def refused(*args: Any) -> InvalidData:
 
 
 @pytest.mark.parametrize(
-    ("count", "held"), [(4, 2), (60, 30), (100, 50), (400, 50), (1000, 100), (30_000, 2000)]
+    ("count", "held"), [(4, 1), (60, 15), (100, 25), (400, 50), (1000, 100), (30_000, 2000)]
 )
 def test_an_automatic_split_is_a_tenth_within_bounds(count: int, held: int) -> None:
     examples = made(*("ab"[i % 2] for i in range(count)))
