@@ -75,13 +75,13 @@ class TransformerNetwork:
         return noted(network, [*info["missing_keys"], *mismatched])
 
     def load_probe(self, task: Any, folders: Sequence[Path], method: Any) -> nn.Module:
-        """Build a linear head on frozen features; for tasks that one answer a text is read off.
+        """Build a linear head on frozen features; for tasks whose answers it can read off.
 
         Raises:
             InvalidSpec: this task is not one of them.
         """
         del folders
-        message = f"method {method.name()} does not fit {task.name()}: it gives one answer a text"
+        message = f"method {method.name()} does not fit {task.name()}: it labels texts and tokens"
         raise InvalidSpec(message, param="method", code="method_does_not_fit")
 
     def annotate(

@@ -69,10 +69,10 @@ class Network(Protocol):
         ...
 
     def load_probe(self, task: Any, folders: Sequence[Path], method: Any) -> nn.Module:
-        """Build a linear head on the frozen features of encoders.
+        """Build a network whose head is linear, on the frozen features of encoders.
 
         Raises:
-            InvalidSpec: it is not one answer a text that this task asks for.
+            InvalidSpec: this task's answers are not read off by a linear head, or not off these features.
         """
         ...
 
@@ -110,6 +110,22 @@ class Network(Protocol):
 
     def save(self, network: nn.Module, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` as `save_pretrained` does."""
+        ...
+
+
+class Probed(Network, Protocol):
+    """The torch half of a task whose answers a linear head on frozen features can give."""
+
+    def features(self, network: nn.Module, batch: Batch, encoded: Sequence[Encoded]) -> list[Any]:
+        """Return what the head of a probe reads: an array (n, D) of each row's n answers."""
+        ...
+
+    def answers(self, encoded: Encoded) -> list[Any]:
+        """Return the targets of a row's n answers, -100 where one does not count."""
+        ...
+
+    def scores_of_answers(self, encoded: Encoded, logits: Scores) -> Scores:
+        """Return the row's scores, as `scores` does, of the logits (n, C) of its answers."""
         ...
 
 

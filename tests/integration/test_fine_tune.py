@@ -118,6 +118,34 @@ def test_a_soft_prompt_needs_none_of_our_code(job):
     assert caught.value.param == "optimization.max_length"
 
 
+def test_a_probe_reads_off_labels_of_tokens(job):
+    """Its model is transformers' own, with the source's weights but for the head."""
+    from safetensors.torch import load_file
+    from transformers import AutoModelForTokenClassification
+
+    rows = [json.loads(line) for line in job.file.read_text().splitlines()]
+    tagged = [
+        {"tokens": row["text"].split(), "tags": ["O", f"B-{row['label']}"][: len(row["text"].split())]
+         + ["O"] * (len(row["text"].split()) - 2)}
+        for row in rows
+    ]  # fmt: skip
+    job.file.write_text("\n".join(json.dumps(row) for row in tagged))
+    probed, _ = run(job, task="token-classification", method="linear_probe")
+    made = load_file(probed.folder / "model.safetensors")
+    source = load_file(job.folder / "bases" / "tiny" / "model.safetensors")
+    kept = [name for name in made if name.startswith("bert.")]
+    assert kept
+    assert all(torch.equal(made[name], source[name.removeprefix("bert.")]) for name in kept)
+    assert made["classifier.weight"].abs().sum() > 0
+    AutoModelForTokenClassification.from_pretrained(probed.folder)
+    tuned, _ = run(job, task="token-classification", method="full")
+    beside = tuned.report["baselines"]["linear_probe"]["validation"]["metrics"]
+    assert beside["f1"] == pytest.approx(probed.metrics["validation/f1"])
+    with pytest.raises(InvalidSpec, match="leave layers") as caught:
+        run(job, task="token-classification", method={"kind": "linear_probe", "poolings": ["max"]})
+    assert caught.value.param == "method"
+
+
 def test_structure_alone_gives_other_weights(job):
     kept, _ = run(job)
     fresh, _ = run(job, transfer="structure")

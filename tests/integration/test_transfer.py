@@ -156,9 +156,11 @@ def test_a_candidate_that_does_not_fit_is_passed_over(job):
     ]
     job.file.write_text("\n".join(json.dumps(row) for row in tagged))
     job.optimization["epochs"] = 1
-    finished = run(job, task="token-classification", method="auto")
+    candidates = [{"kind": "linear_probe", "layers": [0]}, "lora", "full"]
+    auto = {"kind": "auto", "candidates": candidates}
+    finished = run(job, task="token-classification", method=auto)
     probe, *others = finished.report["trials"]
-    assert "one answer a text" in probe["passed_over"]
+    assert "leave layers" in probe["passed_over"]
     assert all("f1" in trial for trial in others)
 
 

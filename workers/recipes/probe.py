@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from app.adapt.layers.language import IGNORED
 from app.adapt.outputs import Encoded
 from app.kit.clock import monotonic
 from workers.training.batches import fit_tokens
@@ -22,8 +23,8 @@ from workers.training.evaluate import Stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.adapt.architectures.features import FeatureClassifier
     from app.adapt.method import FeatureMethod
+    from app.adapt.task import Probed
 
     Features = NDArray[np.float32]
 
@@ -45,38 +46,51 @@ class Head:
         return (features_ND @ self.weight_CD.T + self.bias_C).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A set as a linear head sees it: features (N, D) and targets of its answers, n for each row."""
+
+    items: Sequence[Encoded]
+    rows: list[Features]
+    targets: list[Any]
+
+    @property
+    def features_ND(self) -> Features:  # noqa: N802 - shapes are part of names
+        """All answers' features, one below the other."""
+        return np.concatenate(self.rows) if self.rows else np.empty((0, 0), dtype=np.float32)
+
+
 @torch.no_grad()
-def features_of(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> Features:
-    """Return the features (N, D) of rows in their order."""
-    network = cast("FeatureClassifier", stage.network).eval()
-    half: Any = stage.task.network()
-    parts = fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens)
-    rows_ND: Features | None = None
-    for part in parts:
+def seen_by_head(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> Seen:
+    """Encode a set once."""
+    network, half = stage.network.eval(), cast("Probed", stage.task.network())
+    rows: dict[int, Features] = {}
+    for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
         stage.beat()
-        batch = half.collate(stage.task, [encoded[i] for i in part], stage.pad_id).to(stage.device)
+        items = [encoded[at] for at in part]
+        batch = half.collate(stage.task, items, stage.pad_id).to(stage.device)
         with autocast(stage.device, stage.precision):
-            part_BD = network.features(half.encoder_inputs(batch)).float().cpu().numpy()
-        if rows_ND is None:
-            rows_ND = np.empty((len(encoded), part_BD.shape[1]), dtype=np.float32)
-        rows_ND[part] = part_BD
-    return np.empty((0, 0), dtype=np.float32) if rows_ND is None else rows_ND
+            rows |= dict(zip(part, half.features(network, batch, items), strict=True))
+    targets = [target for item in encoded for target in half.answers(item)]
+    return Seen(encoded, [rows[at] for at in range(len(encoded))], targets)
 
 
-def fit_head(
-    stage: Stage, method: FeatureMethod, train: tuple[Features, Sequence[Encoded]],
-    validation: tuple[Features, Sequence[Encoded]],
-) -> Head:  # fmt: skip
+def fit_head(stage: Stage, method: FeatureMethod, train: Seen, validation: Seen) -> Head:
     """Return the head of the best regularization in the grid, judged by the task's primary metric."""
     grid = GRID if method.regularization == "auto" else (method.regularization,)
-    heads = [_solve(stage.task, *train, regularization=value) for value in grid]
+    heads = [_solve(cast("Any", stage.network).config, train, value) for value in grid]
     if len(heads) == 1:
         return heads[0]
     name, greater = stage.task.primary_metric()
+    half = cast("Probed", stage.task.network())
 
     def judged(head: Head) -> float:
         metrics = stage.task.metrics()
-        metrics.add(list(head.logits(validation[0])), validation[1])
+        scores = [
+            half.scores_of_answers(item, head.logits(row_nD))
+            for item, row_nD in zip(validation.items, validation.rows, strict=True)
+        ]
+        metrics.add(scores, validation.items)
         return metrics.compute()[name] * (1 if greater else -1)
 
     return max(heads, key=judged)  # the first of equals: the stronger regularization
@@ -84,7 +98,7 @@ def fit_head(
 
 def install(network: torch.nn.Module, head: Head) -> None:
     """Put a head into its network."""
-    classifier = cast("FeatureClassifier", network).classifier
+    classifier = cast("Any", network).classifier
     with torch.no_grad():
         classifier.weight.copy_(torch.from_numpy(head.weight_CD))
         classifier.bias.copy_(torch.from_numpy(head.bias_C))
@@ -96,41 +110,41 @@ def probe(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit the stage's head and put it in; return what there is to say about it."""
     started = monotonic()
-    train_ND = features_of(stage, train, max_tokens)
-    validation_ND = features_of(stage, validation, max_tokens)
+    train_seen = seen_by_head(stage, train, max_tokens)
+    validation_seen = seen_by_head(stage, validation, max_tokens)
     encoded_at = monotonic()
-    head = fit_head(stage, method, (train_ND, train), (validation_ND, validation))
+    head = fit_head(stage, method, train_seen, validation_seen)
     install(stage.network, head)
     return {
         "rows": len(train),
-        "features": int(train_ND.shape[1]),
+        "features": int(head.weight_CD.shape[1]),
         "regularization": head.regularization,
         "encoding_s": round(encoded_at - started, 2),
         "fitting_s": round(monotonic() - encoded_at, 2),
     }
 
 
-def _solve(
-    task: Any, rows_ND: Features, items: Sequence[Encoded], *, regularization: float
-) -> Head:
+def _solve(config: Any, seen: Seen, regularization: float) -> Head:
+    """Solve for the head of a network with this config: its kind of answers and their number."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    targets = [item.target for item in items]
-    match task.fitted_problem:
+    rows_ND, targets = seen.features_ND, seen.targets
+    match config.problem_type:
         case "regression":
             fitted: Any = Ridge(alpha=1 / regularization).fit(rows_ND, targets)
             weight_CD, bias_C = np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_)
-        case "multi_label":
-            present_NC = np.zeros((len(items), task.num_outputs), dtype=np.int64)
+        case "multi_label_classification":
+            present_NC = np.zeros((len(targets), config.num_labels), dtype=np.int64)
             for row, labels in enumerate(targets):
                 present_NC[row, labels] = 1
             one = [_binary(rows_ND, column, regularization) for column in present_NC.T]
             weight_CD, bias_C = np.stack([w for w, _ in one]), np.array([b for _, b in one])
         case _:
-            weight_CD = np.zeros((task.num_outputs, rows_ND.shape[1]))
-            bias_C = np.full(task.num_outputs, ABSENT)
+            counts = np.array(targets) != IGNORED
+            weight_CD = np.zeros((config.num_labels, rows_ND.shape[1]))
+            bias_C = np.full(config.num_labels, ABSENT)
             fitted = LogisticRegression(C=regularization, max_iter=MAX_ITERATIONS)
-            fitted.fit(rows_ND, targets)
+            fitted.fit(rows_ND[counts], np.array(targets)[counts])
             coefficients, intercepts = fitted.coef_, fitted.intercept_
             if len(fitted.classes_) == 2:  # noqa: PLR2004 - one row for both: logit of the second
                 coefficients = np.concatenate([-coefficients / 2, coefficients / 2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from app.adapt.outputs import Answer, Batch, Outputs
 
 if TYPE_CHECKING:
     from app.adapt.outputs import Encoded
+    from app.adapt.task import Scores
     from app.adapt.tasks.text_classification.config import TextClassification
 
 PROBLEM_TYPES = {
@@ -53,6 +54,21 @@ class ClassificationNetwork(TransformerNetwork):
         self.configure(task, config)
         network = make_classifier(config, load_encoders(folders))
         return noted(network, ["classifier.weight", "classifier.bias"])
+
+    def features(self, network: nn.Module, batch: Batch, encoded: Sequence[Encoded]) -> list[Any]:
+        """Return (1, D) of each row: its pooled states."""
+        del encoded
+        rows_BD = cast("Any", network).features(self.encoder_inputs(batch)).float().cpu().numpy()
+        return list(rows_BD[:, None])
+
+    def answers(self, encoded: Encoded) -> list[Any]:
+        """Return the row's one target."""
+        return [encoded.target]
+
+    def scores_of_answers(self, encoded: Encoded, logits: Scores) -> Scores:
+        """Return the one answer's logits."""
+        del encoded
+        return logits[0]
 
     def collate(self, task: TextClassification, encoded: Sequence[Encoded], pad_id: int) -> Batch:
         """Pad what each encoder reads; only features of several have more than one."""
