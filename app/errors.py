@@ -23,6 +23,8 @@ because they cross from the trainer to the worker and into the job's row.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -154,3 +156,15 @@ class TrainingFailed(AttuneError):
     """The training cannot succeed."""
 
     code = "training_failed"
+
+
+@contextmanager
+def within(field: str) -> Generator[None]:
+    """Let errors name what lies under `field` of a spec: `param` and message are of a part of it."""
+    try:
+        yield
+    except AttuneError as error:
+        error.param = f"{field}.{error.param}" if error.param else field
+        error.message = f"{field}: {error.message}"
+        error.args = (error.message,)
+        raise

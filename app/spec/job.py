@@ -11,9 +11,14 @@ from app.errors import InvalidSpec
 from app.kit.schema import PLAIN, and_more
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
+from app.spec.multi_task import MultiTask
 
-JobSpec = FineTune | Distill
-SPECS: dict[str, type[JobSpec]] = {"fine_tune": FineTune, "distill": Distill}
+JobSpec = FineTune | Distill | MultiTask
+SPECS: dict[str, type[JobSpec]] = {
+    "fine_tune": FineTune,
+    "distill": Distill,
+    "multi_task": MultiTask,
+}
 
 
 def parse_spec(value: Any) -> JobSpec:

@@ -10,9 +10,11 @@ from app.errors import TrainingFailed
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
 from app.spec.job import JobSpec
+from app.spec.multi_task import MultiTask
 from workers.protocol import Assignment, Event, FinishedEvent
 from workers.recipes.distill import DistillRecipe
 from workers.recipes.fine_tune import FineTuneRecipe
+from workers.recipes.multi_task import MultiTaskRecipe
 from workers.training.report import Report
 
 
@@ -32,6 +34,8 @@ def run_recipe(
         match spec:
             case FineTune():
                 return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
+            case MultiTask():
+                return MultiTaskRecipe(assignment, spec, Report(emit), should_drain).run()
             case Distill():
                 return DistillRecipe(assignment, spec, Report(emit), should_drain).run()
     except torch.cuda.OutOfMemoryError as error:

@@ -19,7 +19,8 @@ from app.adapt.tokenizers import Tokenizers
 from app.errors import TrainingFailed
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
-from app.spec.resolve import estimate, starts_fresh
+from app.spec.resolve import Facts, estimate, starts_fresh
+from app.spec.training import Training
 from app.spec.transfer import Features, Mixed
 from workers.protocol import Assignment
 from workers.recipes.encoding import Room, Sets, encode_sets
@@ -170,25 +171,8 @@ class Preparation:
         return replace(self.bench.loaded, tokenizers=self.tokenizers)
 
     def check_memory(self) -> None:
-        """Say what the training will take of the memory that there is.
-
-        Raises:
-            TrainingFailed: weights, gradients and optimizer state alone are more than that.
-        """
-        cost, free = estimate(self.spec, self.facts), self.facts.memory_bytes
-        needed, state = cost["memory_bytes"], cost["state_bytes"]
-        where = f"about {needed / GIB:.1f} GiB of the {free / GIB:.1f} GiB that are free"
-        if state > free:
-            message = (
-                f"the model with what its training keeps takes {state / GIB:.1f} GiB, and "
-                f"{free / GIB:.1f} GiB are free; choose a smaller model, or a method that trains less"
-            )
-            raise TrainingFailed(message, code="out_of_memory", param="model")
-        if needed > free:
-            message = f"The training may need {where}: batches are cut when they do not fit"
-            self.bench.report.log(message, "warning", data=cost | {"free_bytes": free})
-        else:
-            self.bench.report.log(f"The training needs {where}", data=cost | {"free_bytes": free})
+        """Say what the training will take of the memory that there is; see `check_memory`."""
+        check_memory(self.spec, self.facts, self.bench.report)
 
     def setup(self, number: int) -> Setup:
         """Return the setup of a seed, counted from 0; its network is new."""
@@ -235,6 +219,28 @@ class Preparation:
             data=facts,
         )
         return facts
+
+
+def check_memory(spec: Training, facts: Facts, report: Report) -> None:
+    """Say what a training will take of the memory that there is.
+
+    Raises:
+        TrainingFailed: weights, gradients and optimizer state alone are more than that.
+    """
+    cost, free = estimate(spec, facts), facts.memory_bytes
+    needed, state = cost["memory_bytes"], cost["state_bytes"]
+    where = f"about {needed / GIB:.1f} GiB of the {free / GIB:.1f} GiB that are free"
+    if state > free:
+        message = (
+            f"the model with what its training keeps takes {state / GIB:.1f} GiB, and "
+            f"{free / GIB:.1f} GiB are free; choose a smaller model, or a method that trains less"
+        )
+        raise TrainingFailed(message, code="out_of_memory", param="model")
+    if needed > free:
+        message = f"The training may need {where}: batches are cut when they do not fit"
+        report.log(message, "warning", data=cost | {"free_bytes": free})
+    else:
+        report.log(f"The training needs {where}", data=cost | {"free_bytes": free})
 
 
 def finished(setup: Setup) -> Setup:

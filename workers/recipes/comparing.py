@@ -82,7 +82,7 @@ def _alone(
     preparation = lesson.preparation
     bench = preparation.bench
     setup = preparation.setup(0)
-    spec = setup.spec.model_copy(update={"losses": None})
+    spec = preparation.spec.model_copy(update={"losses": None})
     rows = lesson.labelled
     steps = state.total_steps // max(1, len(state.seeds))
     epochs = math.ceil(steps * int(spec.optimization.batch_size) / len(rows)) + 1

@@ -95,7 +95,7 @@ class DistillRecipe:
             return replace(bench, prepared=replace(prepared, train=train), further=())
         return replace(bench, further=written(teacher, bench.further, cache, self.report))
 
-    def _train(self, lesson: Lesson) -> Loop:
+    def _train(self, lesson: Lesson) -> Loop[Setup]:
         data_report = lesson.preparation.bench.prepared.report
         loop, _ = begin(self._taught(lesson, 0), data_report, self.report, self.should_drain)
         return run_seeds(loop, lambda number: self._taught(lesson, number))

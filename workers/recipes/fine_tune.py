@@ -81,7 +81,7 @@ class FineTuneRecipe:
             return METHODS[state.method["kind"]].model_validate(state.method), state.trials
         return choose_method(bench, method, self.should_drain)
 
-    def _train(self, preparation: Preparation, trials: list[dict[str, Any]]) -> Loop:
+    def _train(self, preparation: Preparation, trials: list[dict[str, Any]]) -> Loop[Setup]:
         """Train with each seed in turn; the loop that is returned has the best weights."""
         method, data_report = preparation.method, preparation.bench.prepared.report
         loop, start = begin(preparation.setup(0), data_report, self.report, self.should_drain)

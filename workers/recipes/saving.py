@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,23 @@ def save_model(
     }
     facts = _described(assignment, setup, loaded, prepared)
     facts |= {"metrics": metrics, "report": report}
+
+    def fill(folder: Path) -> None:
+        setup.stage.task.network().save(setup.stage.network.to("cpu"), folder)
+        loaded.tokenizers.save(folder)
+
+    return write_model(assignment, facts, fill)
+
+
+def write_model(
+    assignment: Assignment, facts: dict[str, Any], fill: Callable[[Path], None]
+) -> FinishedEvent:
+    """Write a folder durably, with `facts` beside what `fill` puts there: weights, tokenizer."""
+    metrics, report = facts["metrics"], facts["report"]
     final = assignment.folder / "model"
     remove_folder(final)
     folder = temporary_folder(final)
-    setup.stage.task.network().save(setup.stage.network.to("cpu"), folder)
-    loaded.tokenizers.save(folder)
+    fill(folder)
     (folder / "attune.json").write_text(json.dumps(facts, indent=2, sort_keys=True))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True))
     (folder / "README.md").write_text(model_card(facts))
@@ -96,12 +109,13 @@ def _line(source: Source) -> list[dict[str, Any]]:
         "revision": source.revision,
         "weights_sha256": source.sha256,
     }
-    facts = _facts(source.folder) if source.kind == "finished" else {}
+    facts = facts_of(source.folder) if source.kind == "finished" else {}
     entry |= {"job_id": facts.get("job_id"), "task": facts.get("task", {}).get("kind")}
     known = {name: value for name, value in entry.items() if value is not None}
     return [*facts.get("lineage", []), known]
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Return what a finished model's folder says of it; of another folder nothing."""
     path = folder / "attune.json"
     return json.loads(path.read_text()) if path.is_file() else {}

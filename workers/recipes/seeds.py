@@ -7,13 +7,13 @@ from typing import Any
 
 from workers.protocol import ResolvedEvent
 from workers.training.device import environment
-from workers.training.loop import Loop, Setup
+from workers.training.loop import C, Loop
 from workers.training.report import Report
 
 
 def begin(
-    setup: Setup, data_report: dict[str, Any], report: Report, should_drain: Callable[[], bool]
-) -> tuple[Loop, int | None]:
+    setup: C, data_report: dict[str, Any], report: Report, should_drain: Callable[[], bool]
+) -> tuple[Loop[C], int | None]:
     """Return the first loop, where an earlier run left it, and the step of that; say what is resolved."""
     loop = Loop(setup, report, should_drain)
     start = loop.restore()
@@ -28,7 +28,7 @@ def begin(
     return loop, start
 
 
-def run_seeds(loop: Loop, setup_of: Callable[[int], Setup]) -> Loop:
+def run_seeds(loop: Loop[C], setup_of: Callable[[int], C]) -> Loop[C]:
     """Train with the loop's seed and those after it; return the last loop, with the best weights.
 
     `setup_of` makes the setup of a seed by its number from 0; it is asked for those after the loop's.

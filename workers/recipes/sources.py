@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from app.adapt.source import SHELL, Source, Sources, finished_source
 from app.adapt.student import Material, Student
 from app.adapt.tokenizers import Tokenizers
-from app.errors import AttuneError
+from app.errors import AttuneError, InvalidSpec
 from app.spec.job import parse_spec
+from app.spec.training import Training
 from app.store.manifest import verify_folder
 from app.store.weights import check_model_folder
 from workers.protocol import Assignment, SourceCheckpoint
@@ -96,6 +97,12 @@ class SourceLoader:
         """Make the model that the checkpoint's run would have finished with, had it stopped there."""
         verify_folder(given.folder, given.manifest_sha256)
         spec = parse_spec(given.spec)
+        if not isinstance(spec, Training):
+            message = (
+                f"{checkpoint_id} is a checkpoint of a {spec.kind} job, which has no one task: take the "
+                "job's finished model"
+            )
+            raise InvalidSpec(message, param="model", code="model_does_not_fit")
         shell = given.folder / SHELL
         half = spec.task.network()
         method, tokenizers = spec.chosen_method, Tokenizers.load(shell)

@@ -27,6 +27,7 @@ from app.adapt.task import Task
 from app.adapt.tokenizers import Tokenizers
 from app.errors import InvalidSpec
 from app.spec.job import parse_spec
+from app.spec.training import Training
 from workers.protocol import Assignment
 from workers.recipes.objective import own_losses
 from workers.recipes.sources import SourceLoader, pad_id_of
@@ -68,9 +69,16 @@ def teacher_task(assignment: Assignment, model_id: str, asked: Task, param: str)
     folder, checkpoint = assignment.models.get(model_id), assignment.sources.get(model_id)
     if folder is not None:
         facts = json.loads((folder / "attune.json").read_bytes())
+        if "tasks" in facts:
+            message = f"{param}: {model_id} does several tasks, and a teacher does one"
+            raise InvalidSpec(message, param=param, code="teacher_does_not_fit")
         task = _TASK.validate_python(facts["task"])
     elif checkpoint is not None:
-        task = parse_spec(checkpoint.spec).task
+        spec = parse_spec(checkpoint.spec)
+        if not isinstance(spec, Training):
+            message = f"{param}: a {spec.kind} job, whose checkpoint this is, has no one task"
+            raise InvalidSpec(message, param=param, code="teacher_does_not_fit")
+        task = spec.task
     else:
         return asked
     if task.name() != asked.name():

@@ -67,6 +67,21 @@ class Stage:
             terms.append(number(loss.weight) * loss.compute(seen, batch, teacher))
         return batch, outputs, torch.stack(terms).sum()
 
+    def shares(self, rows: Sequence[Sequence[Encoded]]) -> list[float]:
+        """Return what each part of a batch counts for: its share of the targets."""
+        total = max(1, sum(map(units, rows)))
+        return [units(items) / total for items in rows]
+
+    def evaluate(
+        self, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False
+    ) -> Evaluation:
+        """Run the network over a set."""
+        return evaluate(self, encoded, max_tokens, intervals=intervals)
+
+    def primary_metric(self) -> tuple[str, bool]:
+        """Return the metric that picks the best checkpoint, and whether greater is better."""
+        return self.task.primary_metric()
+
     def say(
         self, items: Sequence[Encoded], *, packs: bool = False
     ) -> tuple[Batch, Outputs, Outputs | None]:

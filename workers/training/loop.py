@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
@@ -24,17 +25,20 @@ from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
 from app.errors import InvalidSpec, TrainingFailed
 from app.jobs.state import Phase
-from app.spec.training import Training
+from app.spec.training import Stepwise
 from app.store.manifest import CorruptFolder
 from workers.protocol import CheckpointRef
 from workers.training import checkpoint
 from workers.training.anchor import Anchor
 from workers.training.batches import BatchPlan
 from workers.training.device import is_out_of_memory, seed_step, used_memory_mb
-from workers.training.evaluate import Evaluation, Stage, evaluate, units
+from workers.training.evaluate import Evaluation, Stage
+from workers.training.mixture import MixedPlan, Mixture
 from workers.training.optim import factor, make_optimizer, set_rates
 from workers.training.report import Report
+from workers.training.several import PART, SeveralStage
 from workers.training.state import TrainState
+from workers.training.surgery import GradientSurgery
 
 MIN_BATCH_TOKENS = 64
 NO_LIMIT = 2**40
@@ -46,26 +50,39 @@ class Drained(Exception):
 
 
 @dataclass(frozen=True)
-class Setup:
+class Course:
     """What a loop runs on: a prepared network, encoded data, a resolved spec.
 
-    Checkpoints go to `folder`; without one there are none.
+    Checkpoints go to `folder`; without one there are none. Of several tasks `mixture` says how many rows
+    lie one behind the other, and with `surgery` their gradients are freed of conflicts.
     """
 
-    spec: Training
-    stage: Stage
+    spec: Stepwise
+    stage: Stage | SeveralStage
     train: Sequence[Encoded]
     validation: Sequence[Encoded]
     folder: Path | None = None
     checkpoints: Sequence[CheckpointRef] = ()
+    mixture: Mixture | None = None
+    surgery: GradientSurgery | None = None
 
 
-class Loop:
+@dataclass(frozen=True)
+class Setup(Course):
+    """A course of one task."""
+
+    stage: Stage
+
+
+C = TypeVar("C", bound=Course)
+
+
+class Loop(Generic[C]):
     """Trains the stage's network in place, from the newest intact checkpoint or from the start."""
 
     plan_type: ClassVar[type[BatchPlan]] = BatchPlan  # where benchmarks try other batches
 
-    def __init__(self, setup: Setup, report: Report, should_drain: Callable[[], bool]) -> None:
+    def __init__(self, setup: C, report: Report, should_drain: Callable[[], bool]) -> None:
         self.setup = setup
         self.report = report
         self.should_drain = should_drain
@@ -119,7 +136,7 @@ class Loop:
         """Keep with the checkpoints which method was chosen, and why."""
         self._update(method=method.model_dump(mode="json"), trials=trials)
 
-    def follow(self, loop: Loop) -> None:
+    def follow(self, loop: Loop[C]) -> None:
         """Begin where the loop of the seed before ended."""
         self.best = loop.best
         self.state = loop.state.done(loop.seed).model_copy(
@@ -137,7 +154,7 @@ class Loop:
         return len(self.state.seeds) + 1 >= int(self.runtime.seeds)
 
     @property
-    def spec(self) -> Training:
+    def spec(self) -> Stepwise:
         """The resolved spec as it is carried out: a resumed run keeps its token budget and its packing.
 
         The budget was chosen from the memory that was free then; another one would cut batches
@@ -202,7 +219,9 @@ class Loop:
         if self._compares_rows:
             # Batches of one length would never set a short text beside a long one of its label.
             lengths, max_tokens = [1] * len(lengths), NO_LIMIT
-        return self.plan_type(
+        mixture = self.setup.mixture
+        plan_type = self.plan_type if mixture is None else partial(MixedPlan, mixture=mixture)
+        return plan_type(
             lengths,
             batch_size=int(self.optimization.batch_size),
             max_tokens=max_tokens,
@@ -220,16 +239,18 @@ class Loop:
         rate = set_rates(self.optimizer, self.base_rates, factor(spec, step, plan.total_steps))
         parts = plan.micro_batches(step)
         rows = [[self.setup.train[index] for index in part] for part in parts]
-        targets = sum(map(units, rows))
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.setup.stage.device)
-        for items in rows:
-            _, _, loss = self.setup.stage.run(
-                items, fraction=step / plan.total_steps, packs=self.state.packs
-            )
-            loss = loss * (units(items) / max(1, targets))
+        stage, surgery = self.setup.stage, self.setup.surgery
+        for items, share in zip(rows, stage.shares(rows), strict=True):
+            _, _, loss = stage.run(items, fraction=step / plan.total_steps, packs=self.state.packs)
+            loss = loss * share
             self.scaler.scale(loss).backward()
             total += loss.detach()
+            if surgery is not None:
+                surgery.take(items[0].extra[PART])
+        if surgery is not None:
+            surgery.leave(torch.Generator().manual_seed(self.seed * 2**20 + step))
         self.scaler.unscale_(self.optimizer)
         if self.anchor is not None:
             self.anchor.add_gradients()
@@ -284,7 +305,7 @@ class Loop:
 
     def _judge(self, evaluation: Evaluation) -> bool:
         """Note an evaluation; say whether it is the best, and stop early when gains stay away."""
-        name, greater = self.setup.stage.task.primary_metric()
+        name, greater = self.setup.stage.primary_metric()
         if not {"loss", name} <= evaluation.metrics.keys():
             rate = float(self.optimization.learning_rate)
             raise _not_finite(math.nan, self.state.total_steps, rate)
@@ -306,7 +327,7 @@ class Loop:
         return overall is None or value > overall[0]
 
     def _evaluate(self) -> Evaluation:
-        result = evaluate(self.setup.stage, self.setup.validation, self.state.max_batch_tokens)
+        result = self.setup.stage.evaluate(self.setup.validation, self.state.max_batch_tokens)
         self.report.metrics(
             self.state.total_steps,
             {f"eval/{name}": value for name, value in result.metrics.items()},
