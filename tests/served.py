@@ -18,6 +18,7 @@ from app.models.service import register
 from app.queue.memory import MemoryQueue
 from app.settings import Settings
 from app.store.layout import Layout
+from app.store.manifest import Manifest
 from tests.tiny import make_finished_folder, make_generator_folder, make_task_folder
 
 
@@ -58,11 +59,19 @@ class Served:
         if labels is None and "kind" in options.get("task", {}) and make is make_finished_folder:
             make = make_task_folder
         manifest, digest = make(folder, labels, model_id=model_id, **options)
+        self.register(model_id, folder, manifest, digest, tenant)
+        return folder
+
+    def register(
+        self, model_id: str, folder: Path, manifest: Manifest, digest: str, tenant: int = 0
+    ) -> None:
+        """Enter a finished model whose folder lies in the store."""
+        layout = Layout(self.settings.store_dir)
         with self.database.transaction() as session:
             register(
                 session,
                 tenant_id=self.tenants[tenant],
-                job_id=f"job-{name}"[:40],
+                job_id=f"job-{folder.name}"[:40],
                 model_id=model_id,
                 base="tiny",
                 task=manifest.facts["task"]["kind"],
@@ -73,7 +82,6 @@ class Served:
                 bytes=manifest.total_bytes,
                 now=database_now(session),
             )
-        return folder
 
 
 @contextmanager

@@ -30,6 +30,9 @@ def predict(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter, e.g. top_k=3; repeatable.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Which task, of a model that does several.")
+    ] = None,
 ) -> None:
     """Print what a model says about each text: one line, or one JSON line, for each input."""
     from app.cli.client import encode
@@ -39,7 +42,9 @@ def predict(
     for item in set_ or []:
         assign(parameters, item)
     for batch in _batches(_inputs(text or [], file)):
-        body = {"inputs": batch, "parameters": parameters}
+        body: dict[str, Any] = {"inputs": batch, "parameters": parameters}
+        if task is not None:
+            body["task"] = task
         answer = here.client.post(f"/v1/models/{encode(model)}/predict", body)
         for given, result in zip(batch, results_of(answer), strict=True):
             if here.out.is_json:

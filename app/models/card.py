@@ -51,7 +51,7 @@ def _head(facts: Facts) -> str:
     lines = ["---", "library_name: transformers"]
     if facts.get("base"):
         lines.append(f"base_model: {json.dumps(str(facts['base']))}")
-    if task:
+    if task and not _tasks(facts):
         lines.append(f"pipeline_tag: {json.dumps(task)}")
     return "\n".join([*lines, "tags:", "- attune", "---"])
 
@@ -59,6 +59,7 @@ def _head(facts: Facts) -> str:
 def _summary(facts: Facts) -> str:
     rows = [
         ("Task", _join(_task(facts).get("kind"), _task(facts).get("problem"))),
+        ("Tasks", ", ".join(f"{_code(n)} ({t.get('kind')})" for n, t in _tasks(facts).items())),
         ("Base model", _code(facts.get("base"))),
         ("Base revision", _code(facts.get("revision"))),
         ("SHA-256 of the base's weights", _code(facts.get("weights_sha256"))),
@@ -138,7 +139,11 @@ def _data(facts: Facts) -> list[str]:
 def _labels(facts: Facts) -> list[str]:
     labels: list[Any] = _task(facts).get("labels") or []
     if not labels:
-        return []
+        return [
+            f"{_code(name)}: {line}"
+            for name, task in _tasks(facts).items()
+            for line in _labels({"task": task})
+        ]
     shown = ", ".join(_code(label) for label in labels[:SHOWN_LABELS])
     rest = len(labels) - SHOWN_LABELS
     return [f"{len(labels)}: {shown}" + (f", and {rest} more" if rest > 0 else "")]
@@ -147,7 +152,11 @@ def _labels(facts: Facts) -> list[str]:
 def _usage(facts: Facts) -> list[str]:
     model_id = str(facts.get("model_id", "MODEL"))
     given: Any = facts.get("example_input", "some text")
-    body = json.dumps({"inputs": [given]}, ensure_ascii=False)
+    asked: dict[str, Any] = {"inputs": [given]}
+    name = next(iter(_tasks(facts)), None)
+    if name is not None:
+        asked = {"task": name, "inputs": [_dict(facts["tasks"])[name].get("example_input", given)]}
+    body = json.dumps(asked, ensure_ascii=False)
     curl = (
         f'curl "$ATTUNE_URL/v1/models/{model_id}/predict" \\\n'
         '  -H "Authorization: Bearer $ATTUNE_API_KEY" -H "Content-Type: application/json" \\\n'
@@ -163,6 +172,13 @@ def _usage(facts: Facts) -> list[str]:
         'print(answer.json()["data"])'
     )
     blocks = [_fence("sh", curl), _fence("python", http)]
+    if name is not None:
+        python = (
+            "from pathlib import Path\n\nfrom app.adapt.heads import export\n\n"
+            f'export(Path("this-folder"), {json.dumps(name)}, Path({json.dumps(name)}))'
+        )
+        what = "One task as a folder of its own, for plain transformers (with Attune installed):"
+        blocks += [what, _fence("python", python)]
     pipeline = facts.get("pipeline")
     if pipeline:
         python = (
@@ -194,7 +210,10 @@ def _versions(facts: Facts) -> list[str]:
 
 
 def _limits(facts: Facts) -> list[str]:
-    limits = [*facts.get("cautions", []), *LIMITS]
+    cautions = [
+        c for each in _dict(facts.get("tasks")).values() for c in _dict(each).get("cautions", [])
+    ]
+    limits = [*facts.get("cautions", []), *dict.fromkeys(cautions), *LIMITS]
     if not any(name.startswith("test/") for name in _dict(facts.get("metrics"))):
         limits.append(
             "There was no test set. The validation set picked the checkpoint: its figures flatter."
@@ -211,6 +230,11 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _task(facts: Facts) -> dict[str, Any]:
     return _dict(facts.get("task"))
+
+
+def _tasks(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Return the tasks of a model that does several, by name."""
+    return {n: _dict(_dict(each).get("task")) for n, each in _dict(facts.get("tasks")).items()}
 
 
 def _report(facts: Facts) -> dict[str, Any]:

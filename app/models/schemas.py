@@ -12,7 +12,8 @@ from app.models.tables import Model
 class ModelOut(Schema):
     """A finished model. `created` is in unix seconds; metrics are named `<set>/<metric>`.
 
-    `lineage` is what it descends from, the oldest first.
+    `lineage` is what it descends from, the oldest first; `tasks` the kinds of a multi-task model's tasks by
+    the names that predict calls have for them.
     """
 
     id: str
@@ -25,10 +26,13 @@ class ModelOut(Schema):
     job_id: str | None
     bytes: int
     lineage: list[dict[str, Any]]
+    tasks: dict[str, str] | None
 
     @classmethod
     def of(cls, model: Model) -> ModelOut:
         """Build the answer from a row."""
+        facts: dict[str, Any] = model.manifest.get("facts", {})
+        tasks: dict[str, Any] = facts.get("tasks") or {}
         return cls.model_construct(
             id=model.id,
             created=int(model.created_at),
@@ -38,7 +42,8 @@ class ModelOut(Schema):
             metrics=model.metrics,
             job_id=model.job_id,
             bytes=model.bytes,
-            lineage=model.manifest.get("facts", {}).get("lineage", []),
+            lineage=facts.get("lineage", []),
+            tasks={name: each["task"]["kind"] for name, each in tasks.items()} or None,
         )
 
 

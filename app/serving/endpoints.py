@@ -42,13 +42,9 @@ async def predict_with_model(model_id: str, request: Request, identity: Caller) 
     body = parse_predict(await request.body())
     services = services_of(request)
     if body.stream:
-        ref, stream = await open_stream(
-            services, identity.tenant_id, model_id, body.as_list, body.parameters
-        )
+        ref, stream = await open_stream(services, identity.tenant_id, model_id, body)
         return EventSourceResponse(events(ref, stream), ping=15)
-    work = asyncio.ensure_future(
-        predict(services, identity.tenant_id, model_id, body.as_list, body.parameters)
-    )
+    work = asyncio.ensure_future(predict(services, identity.tenant_id, model_id, body))
     answer = await _unless_gone(request, work)
     if answer is None:
         return Response(status_code=CLIENT_GONE)
@@ -56,7 +52,7 @@ async def predict_with_model(model_id: str, request: Request, identity: Caller) 
     content = {
         "object": "list",
         "model": ref.model_id,
-        "task": ref.task,
+        "task": prediction.task,
         "data": prediction.answers,
         "usage": {"tokens": prediction.tokens},
     }

@@ -27,10 +27,11 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer for each input, in their order, and the tokens that all of them had together."""
+    """One answer for each input, in their order, the tokens that all of them had, and whose task it is."""
 
     answers: list[Any]
     tokens: int
+    task: str
 
 
 class RefCache:
@@ -73,12 +74,13 @@ class Predictor(Protocol):
     refs: RefCache
 
     async def predict(
-        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any], task: str | None = None
     ) -> Prediction:
-        """Answer each input.
+        """Answer each input; `task` names what is asked of a model that does several.
 
         Raises:
-            InvalidRequest: an input (`inputs.<index>`) or a parameter (`parameters.<name>`) is wrong.
+            InvalidRequest: an input (`inputs.<index>`), a parameter (`parameters.<name>`) or the task is
+                wrong.
             CorruptFolder: the stored model is not what was recorded.
             Overloaded: too many inputs are waiting.
             Unavailable: the server is shutting down.
@@ -86,7 +88,7 @@ class Predictor(Protocol):
         ...
 
     def stream(
-        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any], task: str | None = None
     ) -> AsyncGenerator[str | Prediction, None]:
         """Yield an empty piece once everything is checked, then pieces of text, then the whole answer.
 

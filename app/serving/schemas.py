@@ -20,7 +20,10 @@ class PredictIn(Frozen):
     parameters: dict[str, Any] = Field(
         default={}, description="Options of the model's task, such as `top_k`."
     )
-
+    task: str | None = Field(
+        default=None,
+        description="Which task, of a model that does several (`GET /v1/models/{id}`).",
+    )
     stream: bool = Field(
         default=False,
         description="Tasks that write text: send it as server-sent events while it is written, `delta` by "

@@ -30,7 +30,8 @@ from app.store.manifest import CorruptFolder
 from app.telemetry import PREDICT_INPUTS, PREDICT_SECONDS, get_logger
 
 if TYPE_CHECKING:
-    from app.serving.engine import LoadedModel
+    from app.serving.engine import LoadedModel, LoadedTasks
+    from app.serving.schemas import PredictIn
 
 log = get_logger(__name__)
 R = TypeVar("R")
@@ -46,36 +47,38 @@ def make_predictor(settings: Settings) -> Predictor:
 
 
 async def predict(
-    services: Services, tenant_id: str, model_id: str, inputs: list[Any], parameters: dict[str, Any]
+    services: Services, tenant_id: str, model_id: str, asked: PredictIn
 ) -> tuple[ModelRef, Prediction]:
-    """Answer `inputs` with one of the tenant's models.
+    """Answer what is asked of one of the tenant's models.
 
     Raises:
         NotFound: no such model.
-        InvalidRequest: no input, too many, or a wrong one; a wrong parameter.
+        InvalidRequest: no input, too many, or a wrong one; a wrong parameter or task.
         Conflict: the stored model is damaged.
         Overloaded: too much is waiting.
         Unavailable: predictions are switched off, or the server is shutting down.
     """
+    inputs = asked.as_list
     predictor = _predictor(services, inputs)
     started = monotonic()
     ref = await find(services, predictor.refs, tenant_id, model_id)
     try:
-        prediction = await predictor.predict(ref, inputs, parameters)
+        prediction = await predictor.predict(ref, inputs, asked.parameters, asked.task)
     except CorruptFolder as error:
         raise await _damaged(services, predictor, tenant_id, ref, error) from error
-    PREDICT_SECONDS.labels(task=ref.task).observe(monotonic() - started)
-    PREDICT_INPUTS.labels(task=ref.task).inc(len(inputs))
+    PREDICT_SECONDS.labels(task=prediction.task).observe(monotonic() - started)
+    PREDICT_INPUTS.labels(task=prediction.task).inc(len(inputs))
     return ref, prediction
 
 
 async def open_stream(
-    services: Services, tenant_id: str, model_id: str, inputs: list[Any], parameters: dict[str, Any]
+    services: Services, tenant_id: str, model_id: str, asked: PredictIn
 ) -> tuple[ModelRef, AsyncGenerator[str | Prediction, None]]:
     """Check the request and return what will write its answer; errors are those of `predict`."""
+    inputs = asked.as_list
     predictor = _predictor(services, inputs)
     ref = await find(services, predictor.refs, tenant_id, model_id)
-    stream = predictor.stream(ref, inputs, parameters)
+    stream = predictor.stream(ref, inputs, asked.parameters, asked.task)
     try:
         await anext(stream)
     except CorruptFolder as error:
@@ -150,48 +153,52 @@ class LocalPredictor:
         self._scorer = ThreadPoolExecutor(1, "predict-score")
 
     async def predict(
-        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any], task: str | None = None
     ) -> Prediction:
         """Parse, tokenize, score in batches with whatever else is waiting, decode."""
         self._loop = asyncio.get_running_loop()
         async with self._cache.use(ref.model_id, lambda: self._load(ref)) as served:
-            task = served.model.task
-            options = parse_parameters(task, parameters)
-            examples = [task.parse_input(value, index) for index, value in enumerate(inputs)]
-            encoded = await self._in(self._tokenizer, served.model.encode, examples, options)
-            raw = await served.batcher(options).submit(encoded)
-            if len(inputs) <= INLINE:
-                answers = decode_answers(task, raw, encoded, options)
-            else:
-                answers = await self._in(
-                    self._tokenizer, decode_answers, task, raw, encoded, options
-                )
-        return Prediction(answers, tokens=sum(len(item) for item in encoded))
+            model = served.tasks.of(task)
+            return await self._answer(served, model, inputs, parameters)
+
+    async def _answer(
+        self, served: _Served, model: LoadedModel, inputs: list[Any], parameters: dict[str, Any]
+    ) -> Prediction:
+        task = model.task
+        options = parse_parameters(task, parameters)
+        examples = [task.parse_input(value, index) for index, value in enumerate(inputs)]
+        encoded = await self._in(self._tokenizer, model.encode, examples, options)
+        raw = await served.batcher(model, options).submit(encoded)
+        if len(inputs) <= INLINE:
+            answers = decode_answers(task, raw, encoded, options)
+        else:
+            answers = await self._in(self._tokenizer, decode_answers, task, raw, encoded, options)
+        return Prediction(answers, tokens=sum(len(item) for item in encoded), task=task.name())
 
     async def stream(
-        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any]
+        self, ref: ModelRef, inputs: list[Any], parameters: dict[str, Any], task: str | None = None
     ) -> AsyncGenerator[str | Prediction, None]:
         """See `Predictor.stream`. Whoever else asks meanwhile waits for its end."""
         self._loop = asyncio.get_running_loop()
         async with self._cache.use(ref.model_id, lambda: self._load(ref)) as served:
-            task = served.model.task
-            options = parse_parameters(task, parameters)
-            check_streamable(task, inputs, options)
+            model = served.tasks.of(task)
+            asked = model.task
+            options = parse_parameters(asked, parameters)
+            check_streamable(asked, inputs, options)
             encoded = await self._in(
-                self._tokenizer, served.model.encode, [task.parse_input(inputs[0], 0)], options
+                self._tokenizer, model.encode, [asked.parse_input(inputs[0], 0)], options
             )
             yield ""
             raw: list[Any] = []
 
             async def write(emit: Callable[[str], None]) -> None:
-                raw.extend(
-                    await self._in(self._scorer, served.model.answer, encoded, options, emit)
-                )
+                raw.extend(await self._in(self._scorer, model.answer, encoded, options, emit))
 
             async for piece in pieces(write):
                 yield piece
-            answers = decode_answers(task, raw, encoded, options)
-            yield Prediction(answers, tokens=sum(len(item) for item in encoded))
+            answers = decode_answers(asked, raw, encoded, options)
+            tokens = sum(len(item) for item in encoded)
+            yield Prediction(answers, tokens=tokens, task=asked.name())
 
     def evict(self, model_id: str) -> None:
         """Forget a model, now or after its last answer. May be called from any thread."""
@@ -212,7 +219,7 @@ class LocalPredictor:
 
     async def _load(self, ref: ModelRef) -> _Served:
         started = monotonic()
-        model = await self._in(self._loader, _load_model, ref)
+        model = await self._in(self._loader, _load_tasks, ref)
         log.info(
             "predict.loaded",
             model_id=ref.model_id,
@@ -228,24 +235,24 @@ class LocalPredictor:
 class _Served:
     """A loaded model with its batchers: what the cache holds."""
 
-    def __init__(self, model: LoadedModel, scorer: Executor, settings: Settings) -> None:
-        self.model = model
-        self.bytes = model.bytes
+    def __init__(self, tasks: LoadedTasks, scorer: Executor, settings: Settings) -> None:
+        self.tasks = tasks
+        self.bytes = tasks.bytes
         self._scorer = scorer
         self._settings = settings
         self._batchers: OrderedDict[Any, Batcher[Encoded, Any]] = OrderedDict()
 
-    def batcher(self, options: Any) -> Batcher[Encoded, Any]:
-        """Return the batcher of these options: what is generated together is generated alike.
+    def batcher(self, model: LoadedModel, options: Any) -> Batcher[Encoded, Any]:
+        """Return the batcher of a task and these options: what is generated together is generated alike.
 
         Scores are the same whatever the options, so tasks that do not generate have one batcher.
         """
-        key = options if self.model.task.generates else None
+        key = (id(model), options if model.task.generates else None)
         batcher = self._batchers.get(key)
         if batcher is None:
 
             def answer(rows: list[Encoded]) -> list[Any]:
-                return self.model.answer(rows, options)
+                return model.answer(rows, options)
 
             batcher = Batcher(
                 answer,
@@ -281,12 +288,12 @@ def parse_parameters(task: Task, parameters: dict[str, Any]) -> Any:
         raise InvalidRequest(message, param=param) from None
 
 
-def _load_model(ref: ModelRef) -> LoadedModel:
+def _load_tasks(ref: ModelRef) -> LoadedTasks:
     # Read when OpenMP loads. Threads that wait by spinning starve the event loop of its core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from app.serving.engine import load_model
+    from app.serving.engine import load_tasks
 
-    return load_model(ref)
+    return load_tasks(ref)
 
 
 def decode_answers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from app.adapt.architectures.shared import load_part, load_trunk
-from app.errors import InvalidSpec
+from app.adapt.heads import export
+from app.errors import InvalidRequest, InvalidSpec
 from app.spec.job import parse_spec
 from app.store.durable import sha256_of
+from app.store.manifest import Manifest
+from tests.served import served
 from tests.trainer_child import TRAIN_ID, TinyJob, references, series
 from workers.protocol import Event, FinishedEvent, InputFile, LogEvent
 from workers.recipes import run_recipe
@@ -216,6 +220,56 @@ def test_tasks_with_and_without_heads_share_an_encoder(office):
     assert finished.metrics["validation/words/perplexity"] > 1
     head = load_file(finished.folder / "heads" / "words" / "head.safetensors")
     assert not any(tensor.shape[0] > 1000 for tensor in head.values())
+
+
+# --- serving ---
+
+
+def test_one_id_serves_every_task(office, tmp_path):
+    finished = office.run()
+    model_id = "ft:tiny:both:0000000000"
+    with served(tmp_path / "server") as api:
+        folder = api.services.layout.model("both")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(finished.folder, folder)
+        manifest = Manifest.model_validate(finished.manifest)
+        api.register(model_id, folder, manifest, finished.manifest_sha256)
+        listed = api.client.get(f"/v1/models/{model_id}").json()
+        assert listed["task"] == "multi-task"
+        assert listed["tasks"] == {"mood": "text-classification", "names": "token-classification"}
+
+        def ask(**body: Any) -> Any:
+            url = f"/v1/models/{model_id}/predict"
+            return api.client.post(url, json={"inputs": ["a fine film"], **body})
+
+        mood = ask(task="mood").json()
+        assert mood["task"] == "text-classification"
+        assert mood["data"][0]["label"] in {"bad", "good"}
+        names = ask(task="names").json()
+        assert names["task"] == "token-classification"
+        for body, words in (({}, "say which one"), ({"task": "taste"}, "it does not do 'taste'")):
+            answer = ask(**body)
+            assert answer.status_code == 400
+            error = answer.json()["error"]
+            assert error["param"] == "task"
+            assert "mood, names" in error["message"]
+            assert words in error["message"]
+        predictor: Any = api.services.predictor
+        assert predictor.loaded() == [model_id]
+        card = (folder / "README.md").read_text()
+        assert '"task": "mood"' in card
+        assert "`names` (token-classification)" in card
+
+
+def test_a_task_is_taken_out_as_a_model_of_its_own(office, tmp_path):
+    from transformers import pipeline
+
+    finished = office.run()
+    export(finished.folder, "mood", tmp_path / "mood")
+    classify = pipeline("text-classification", model=str(tmp_path / "mood"))
+    assert classify("a fine film")[0]["label"] in {"bad", "good"}
+    with pytest.raises(InvalidRequest, match="it does: mood, names"):
+        export(finished.folder, "taste", tmp_path / "taste")
 
 
 @pytest.mark.parametrize(
