@@ -63,6 +63,11 @@ def run(
         chosen.spec,
         changes,
     )
+    return finished(http, spec)
+
+
+def finished(http: httpx2.Client, spec: dict[str, Any]) -> dict[str, Any]:
+    """Submit a job, wait for its end and return it."""
     answer = http.post("/v1/jobs", json=spec)
     if answer.status_code != httpx2.codes.CREATED:
         sys.exit(answer.text)
