@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: int) -> None:
-    """Record one event that is neither a point nor an ending; `keep` checkpoints stay, and the best.
+def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: int | None) -> None:
+    """Record one event that is neither a point nor an ending.
+
+    `keep` checkpoints stay, and the best; all of them where it is None.
 
     Raises:
         LeaseLost: the job is not this run's any more.
@@ -117,7 +119,7 @@ def crash(session: Session, claim: Claim, message: str, settings: Settings) -> N
 
 
 def _add_checkpoint(
-    session: Session, claim: Claim, event: CheckpointEvent, layout: Layout, keep: int
+    session: Session, claim: Claim, event: CheckpointEvent, layout: Layout, keep: int | None
 ) -> None:
     row = Checkpoint(
         id=new_id("ckpt"),
@@ -134,8 +136,11 @@ def _add_checkpoint(
         created_at=database_now(session),
     )
     recording.add_checkpoint(session, claim, row)
-    _say(session, claim, "checkpoint", f"Checkpoint at step {event.step}",
+    where = f"step {event.step}" if keep is not None else f"row {event.step}"
+    _say(session, claim, "checkpoint", f"Checkpoint at {where}",
          data={"checkpoint_id": row.id, "step": event.step})  # fmt: skip
+    if keep is None:
+        return
     # Older ones go only once the newer one is on record, and their files only after the commit.
     dropped = [
         layout.absolute(folder) for folder in recording.drop_checkpoints(session, claim, keep)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 from app.adapt.columns import Role, match_columns
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.reader import Problem, Problems, Row
+from app.adapt.rows import RowByRow
 from app.errors import InvalidRequest, InvalidSpec
 from app.kit.registry import Plugin
 from app.kit.schema import Frozen
@@ -142,7 +143,7 @@ class Parameters(Frozen):
     """Options of one predict call; a task subclasses it with its own."""
 
 
-class Task(Plugin, ABC):
+class Task(RowByRow, Plugin, ABC):
     """What a model is for. One folder under `tasks/`: config, data, model, metrics, predict."""
 
     roles: ClassVar[tuple[Role, ...]]
@@ -303,9 +304,9 @@ class Task(Plugin, ABC):
         examples: list[Example] = []
         for row in rows:
             given = {role: row.values.get(column) for role, column in columns.items()}
-            value = next(iter(given.values())) if len(given) == 1 else given
             try:
-                examples.append(replace(self.parse_input(value, 0), row=row.number))
+                asked = self.parse_input(self.input_value(given), 0)
+                examples.append(replace(asked, row=row.number))
             except InvalidRequest as error:
                 _, _, message = error.message.partition(": ")
                 problems.add(Problem("no_input", message or error.message, row.number))

@@ -9,11 +9,20 @@ from pydantic import ValidationError
 
 from app.errors import InvalidSpec
 from app.kit.schema import PLAIN, and_more
+from app.spec.batch_predict import BatchPredict
 from app.spec.distill import Distill
+from app.spec.evaluate import Evaluate
 from app.spec.fine_tune import FineTune
+from app.spec.training import Training
 
-JobSpec = FineTune | Distill
-SPECS: dict[str, type[JobSpec]] = {"fine_tune": FineTune, "distill": Distill}
+TrainingSpec = FineTune | Distill
+JobSpec = TrainingSpec | Evaluate | BatchPredict
+SPECS: dict[str, type[JobSpec]] = {
+    "fine_tune": FineTune,
+    "distill": Distill,
+    "evaluate": Evaluate,
+    "batch_predict": BatchPredict,
+}
 
 
 def parse_spec(value: Any) -> JobSpec:
@@ -32,6 +41,15 @@ def parse_spec(value: Any) -> JobSpec:
         return SPECS[kind or "fine_tune"].model_validate(value)
     except ValidationError as error:
         raise _invalid_spec(error, value) from None
+
+
+def parse_training(value: Any) -> TrainingSpec:
+    """Return the spec of a job that made a checkpoint."""
+    spec = parse_spec(value)
+    if not isinstance(spec, Training):
+        message = f"a job of kind {spec.kind} trains nothing"
+        raise InvalidSpec(message, param="kind", code="not_a_training")
+    return spec
 
 
 def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:

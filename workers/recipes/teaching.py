@@ -14,20 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 
 from app.adapt.layers.internals import forward
 from app.adapt.loss import internals
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Batch, Encoded, Outputs
-from app.adapt.plugins import AnyTask
 from app.adapt.source import Source
 from app.adapt.task import Task
 from app.adapt.tokenizers import Tokenizers
 from app.errors import InvalidSpec
-from app.spec.job import parse_spec
 from workers.protocol import Assignment
-from workers.recipes.sources import SourceLoader, pad_id_of
+from workers.recipes.sources import SourceLoader, pad_id_of, task_of
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
 from workers.training.evaluate import Stage
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from app.adapt.task import Scores
     from workers.recipes.bench import Preparation
 
-_TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 TAUGHT = "taught"  # the place of a teacher's scores in a row's `extra`
 BATCH_TOKENS = 8_192
 
@@ -62,13 +58,8 @@ def teacher_task(assignment: Assignment, model_id: str, asked: Task, param: str)
     Raises:
         InvalidSpec: it does another one.
     """
-    folder, checkpoint = assignment.models.get(model_id), assignment.sources.get(model_id)
-    if folder is not None:
-        facts = json.loads((folder / "attune.json").read_bytes())
-        task = _TASK.validate_python(facts["task"])
-    elif checkpoint is not None:
-        task = parse_spec(checkpoint.spec).task
-    else:
+    task = task_of(assignment, model_id)
+    if task is None:
         return asked
     if task.name() != asked.name():
         message = f"{param}: {model_id} does {task.name()}, and the job asks for {asked.name()}"

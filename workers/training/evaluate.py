@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -81,9 +81,22 @@ class Stage:
         return batch, replace(outputs, logits=outputs.logits.float()), teacher
 
 
+class Watch(Protocol):
+    """Who wants to know what an evaluation sees, batch by batch; rows come sorted by length."""
+
+    def scored(self, scores: Sequence[Any], items: Sequence[Encoded]) -> None:
+        """Take the scores of rows."""
+        ...
+
+    def written(self, answers: Sequence[Any], items: Sequence[Encoded]) -> None:
+        """Take the answers that were written to rows."""
+        ...
+
+
 def evaluate(
-    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False
-) -> Evaluation:
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False,
+    watch: Watch | None = None,
+) -> Evaluation:  # fmt: skip
     """Run the network over a set; the loss is the mean over targets.
 
     `intervals` are for a finished model: they take a moment, and tasks that generate answer more rows.
@@ -92,8 +105,9 @@ def evaluate(
     stage.network.eval()
     # Not inference_mode: what a network caches in it could not be trained on after.
     with torch.no_grad():
-        metrics, loss = _judge(stage, encoded, max_tokens)
-        _judge_generated(stage, encoded, max_tokens, metrics, final=intervals)
+        metrics, loss = _judge(stage, encoded, max_tokens, watch)
+        chosen, parameters = written_rows(stage.task, encoded, final=intervals)
+        _judge_written(stage, chosen, max_tokens, metrics, parameters, watch)
     stage.network.train(was_training)
     values = {"loss": loss, **metrics.compute()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -104,7 +118,19 @@ def evaluate(
     )
 
 
-def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[Metrics, float]:
+def written_rows(
+    task: Task, encoded: Sequence[Encoded], *, final: bool
+) -> tuple[Sequence[Encoded], Any]:
+    """Return the rows that an evaluation has answers written to, evenly spread, and the options."""
+    count, parameters = task.generation(final=final)
+    if not count or not encoded:
+        return [], parameters
+    return encoded[:: math.ceil(len(encoded) / count)], parameters
+
+
+def _judge(
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, watch: Watch | None
+) -> tuple[Metrics, float]:
     metrics, half = stage.task.metrics(), stage.task.network()
     total = 0.0
     for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
@@ -112,18 +138,18 @@ def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[M
         items = [encoded[index] for index in part]
         batch, outputs, loss = stage.run(items)
         total += float(loss) * units(items)
-        metrics.add(half.scores(stage.task, outputs, batch), items)
+        scores = half.scores(stage.task, outputs, batch)
+        metrics.add(scores, items)
+        if watch is not None:
+            watch.scored(scores, items)
     return metrics, total / max(1, units(encoded))
 
 
-def _judge_generated(
-    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, metrics: Metrics, *, final: bool
-) -> None:
-    """Let the network answer some of the rows, evenly spread over the set."""
-    count, parameters = stage.task.generation(final=final)
-    if not count:
-        return
-    chosen = encoded[:: math.ceil(len(encoded) / count)] if encoded else []
+def _judge_written(
+    stage: Stage, chosen: Sequence[Encoded], max_tokens: int, metrics: Metrics, parameters: Any,
+    watch: Watch | None,
+) -> None:  # fmt: skip
+    """Let the network write answers to these rows."""
     half = stage.task.network()
     for part in fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens):
         stage.beat()
@@ -131,6 +157,8 @@ def _judge_generated(
         with autocast(stage.device, stage.precision):
             answers = half.generate(stage.task, stage.network, items, stage.tokenizer, parameters)
         metrics.add_generated(answers, items)
+        if watch is not None:
+            watch.written(answers, items)
 
 
 def _shares(batch: Batch, items: Sequence[Encoded], *, packs: bool) -> torch.Tensor:

@@ -106,6 +106,25 @@ def _content(value: Any) -> str | None:
     return "".join(texts) if texts else None
 
 
+def input_value(given: Mapping[str, Any]) -> Any:
+    """Return an element of a predict call's `inputs` of one row's values by role."""
+    value = dict(given)
+    more = value.pop("input", None)
+    prompt = value.get("prompt")
+    if isinstance(prompt, str) and isinstance(more, str) and more.strip():
+        value["prompt"] = f"{prompt}\n\n{more}"
+    return value
+
+
+def expected(answer: Answer) -> Any:
+    """Return the right answer as JSON has it; nothing of a text that is learned as a whole."""
+    if answer.form == "text":
+        return None
+    if answer.rejected is not None:
+        return {"chosen": answer.text, "rejected": answer.rejected}
+    return answer.text
+
+
 def _chat(row: Row, columns: Mapping[str, str]) -> Example | Problem:
     column = columns["messages"]
     given = row.values.get(column)
