@@ -67,6 +67,7 @@ class Answering(BaseSpec):
             message = f"revision: {self.model} is no model of the Hub and has none; leave it out"
             raise InvalidSpec(message, param="revision", code="revision_not_found")
         else:
+            self._check_fields(own)
             known = self.model_copy(update={"task": own})
         if known.task is None:
             message = f'task: {self.model} is a base model; say what it does, e.g. "fill-mask"'
@@ -76,6 +77,15 @@ class Answering(BaseSpec):
         except InvalidRequest as error:
             raise InvalidSpec(error.message, param=error.param, code=error.error_code) from None
         return known
+
+    def _check_fields(self, own: Task) -> None:
+        """Refuse what the job says of the task where the model has learned it otherwise."""
+        for name, value in self.task or ():
+            default = type(own).model_fields[name].get_default(call_default_factory=True)
+            if value not in (default, getattr(own, name)):
+                param = f"task.{name}"
+                message = f"{param}: {self.model} has learned {getattr(own, name)!r}; leave it out"
+                raise InvalidSpec(message, param=param, code="model_does_not_fit")
 
     @property
     def known_task(self) -> Task:

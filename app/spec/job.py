@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from app.errors import InvalidSpec
 from app.kit.schema import PLAIN, and_more
+from app.spec.base import ModelSpec
 from app.spec.batch_predict import BatchPredict
 from app.spec.distill import Distill
 from app.spec.evaluate import Evaluate
@@ -50,6 +51,11 @@ def parse_training(value: Any) -> TrainingSpec:
         message = f"a job of kind {spec.kind} trains nothing"
         raise InvalidSpec(message, param="kind", code="not_a_training")
     return spec
+
+
+def makes_model(kind: str) -> bool:
+    """Say whether jobs of a kind make models, and so checkpoints that are models too."""
+    return kind in SPECS and issubclass(SPECS[kind], ModelSpec)
 
 
 def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:
