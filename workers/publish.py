@@ -94,7 +94,7 @@ def publish_result(
         sync_folder(final.parent)
 
     def commit(session: Session) -> None:
-        lifecycle.fenced(session, claim)
+        lifecycle.fenced(session, claim, last_checkpoint_id=None)
         files = FileRepository(session, claim.tenant_id)
         now = database_now(session)
         for file_id, output in placed.items():

@@ -49,7 +49,7 @@ def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: in
             message = (
                 "Settings resolved"
                 if event.resumed_from_step is None
-                else f"Resuming from step {event.resumed_from_step}"
+                else f"Resuming from {_unit(keep)} {event.resumed_from_step}"
             )
             _say(session, claim, "resolved", message,
                  data={"spec": event.spec, "data": event.data})  # fmt: skip
@@ -136,8 +136,7 @@ def _add_checkpoint(
         created_at=database_now(session),
     )
     recording.add_checkpoint(session, claim, row)
-    where = f"step {event.step}" if keep is not None else f"row {event.step}"
-    _say(session, claim, "checkpoint", f"Checkpoint at {where}",
+    _say(session, claim, "checkpoint", f"Checkpoint at {_unit(keep)} {event.step}",
          data={"checkpoint_id": row.id, "step": event.step})  # fmt: skip
     if keep is None:
         return
@@ -146,6 +145,11 @@ def _add_checkpoint(
         layout.absolute(folder) for folder in recording.drop_checkpoints(session, claim, keep)
     ]
     after_commit(session, lambda: [remove_folder(folder) for folder in dropped])
+
+
+def _unit(keep: int | None) -> str:
+    """Return what steps are: where all checkpoints are kept, each is of so many rows."""
+    return "step" if keep is not None else "row"
 
 
 def _say(

@@ -111,15 +111,18 @@ def test_the_loss_of_a_set_is_that_of_its_rows(asked):
     total, units = 0.0, 0
 
     class Sum:
-        def scored(self, scores, items) -> None:
+        def recall(self, number) -> None:
+            del number
+
+        def scored(self, number, seen, items) -> None:
             nonlocal total, units
-            for row, item in zip(scores, items, strict=True):
+            for row, item in zip(seen.rows, items, strict=True):
                 loss = asked.task.row_loss(row, item)
                 total += loss * item.units
                 units += item.units
 
-        def written(self, answers, items) -> None:
-            del answers, items
+        def written(self, number, seen, items) -> None:
+            del number, seen, items
 
     result = evaluate(stage, encoded, 64, watch=Sum())
     if getattr(asked.task, "form", None) == "pairs":

@@ -43,8 +43,8 @@ class Asked:
     parameters: Any
 
     @torch.no_grad()
-    def answers(self, examples: Sequence[Example]) -> list[Any]:
-        """Return the answer to each example, as the predict route has it.
+    def answers(self, examples: Sequence[Example]) -> tuple[list[Any], int]:
+        """Return the answer to each example, as the predict route has it, and the tokens of all.
 
         Raises:
             InvalidRequest: an example that the model's tokenizer cannot take.
@@ -58,7 +58,7 @@ class Asked:
         for part in fit_tokens(range(len(encoded)), lengths, self.max_tokens):
             raw |= dict(zip(part, self._said([encoded[at] for at in part]), strict=True))
         ordered = [raw[at] for at in range(len(encoded))]
-        return decode_answers(task, ordered, encoded, self.parameters)
+        return decode_answers(task, ordered, encoded, self.parameters), sum(lengths)
 
     def _said(self, items: Sequence[Encoded]) -> list[Any]:
         """Return what `Task.decode` reads of each row; what does not fit the memory is halved."""
@@ -138,16 +138,19 @@ def load_asked(
     )  # fmt: skip
 
 
-def beating(report: Report, should_drain: Callable[[], bool]) -> Callable[[], None]:
+def beating(
+    report: Report, should_drain: Callable[[], bool], save: Callable[[], None] = lambda: None
+) -> Callable[[], None]:
     """Return what is called for each batch: it tells the watchdog, and stops when it is time.
 
     Raises:
-        Drained: asked to stop.
+        Drained: asked to stop; what `save` saves is saved.
     """
 
     def beat() -> None:
         report.alive()
         if should_drain():
+            save()
             raise Drained
 
     return beat
@@ -163,13 +166,14 @@ def resolved(spec: Answering, asked: Asked, **fields: Any) -> dict[str, Any]:
     return spec.model_copy(update=update | fields).model_dump(mode="json")
 
 
-def answers_or_errors(asked: Asked, examples: Sequence[Example]) -> list[Any]:
-    """Return the answer to each example, or the error where this one cannot be asked."""
+def answers_or_errors(asked: Asked, examples: Sequence[Example]) -> tuple[list[Any], int]:
+    """Return the answer to each example, or the error where this one cannot be asked; and the tokens."""
     try:
-        return asked.answers(examples) if examples else []
+        return asked.answers(examples) if examples else ([], 0)
     except InvalidSpec:
         raise
     except InvalidRequest as error:
         if len(examples) == 1:
-            return [error]
-        return [found for each in examples for found in answers_or_errors(asked, [each])]
+            return [error], 0
+    pairs = [answers_or_errors(asked, [example]) for example in examples]
+    return [found for answers, _ in pairs for found in answers], sum(count for _, count in pairs)

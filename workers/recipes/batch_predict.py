@@ -141,12 +141,12 @@ class BatchPredictRecipe:
         while chunk := list(islice(rows, size - start % size)):
             seed_step(self.spec.runtime.seed, start)
             lines, counts = self._answer(source, asked, chunk)
-            end = start + len(chunk)
-            yield parts.save(folder, start, end, lines, counts, self.report)
-            start = end
+            covered = range(start, start + len(chunk))
+            yield parts.save(folder, covered, _filler(lines), {"counts": counts}, self.report)
+            start = covered.stop
             self.report.trained(len(chunk), counts.get("tokens", 0))
             self.report.speed()
-            self._tell(source, end)
+            self._tell(source, start)
 
     def _tell(self, source: Source, done: int) -> None:
         share, is_end = done / source.rows, done == source.rows
@@ -157,9 +157,10 @@ class BatchPredictRecipe:
     ) -> tuple[list[str], dict[str, int]]:
         """Return a line for each row of the chunk that has one, and counts for the report."""
         examples = [entry.example for entry in chunk if entry.example is not None]
-        answers = iter(answers_or_errors(asked, examples))
+        found, tokens = answers_or_errors(asked, examples)
+        answers = iter(found)
         lines: list[str] = []
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter(tokens=tokens)
         for entry in chunk:
             kept = _kept(entry, source.keep)
             if entry.problem is None:
@@ -174,7 +175,7 @@ class BatchPredictRecipe:
     def _finish(self, source: Source, done: Sequence[parts.Part]) -> DoneEvent:
         counts: Counter[str] = Counter()
         for part in done:
-            counts.update(part.counts)
+            counts.update(part.facts["counts"])
         path = self.assignment.folder / "answers.jsonl"
         size, digest = parts.join(done, path)
         filename = f"{Path(source.filename).stem[:MAX_STEM]}.answers.jsonl"
@@ -194,11 +195,19 @@ class BatchPredictRecipe:
             "rows": source.rows,
             "answered": counts["answered"],
             "errors": errors,
+            "tokens": counts["tokens"],
         }
         message = counted(counts["answered"], "row answered", "rows answered")
         if errors:
             message += f", {counted(sum(errors.values()), 'row')} not"
         return DoneEvent(message=message, report=report, outputs=[output])
+
+
+def _filler(lines: Sequence[str]) -> Callable[[Path], None]:
+    def fill(folder: Path) -> None:
+        (folder / parts.LINES).write_text("".join(lines), encoding="utf-8")
+
+    return fill
 
 
 def _kept(entry: Input, keep: Sequence[str]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from app.jobs.state import Phase
 from app.spec.evaluate import Evaluate
 from workers.protocol import Assignment, DoneEvent, ResolvedEvent
 from workers.recipes.asking import Asked, beating, known, load_asked, own_task, resolved
+from workers.recipes.memory import Memory
 from workers.recipes.reading import MAX_ROWS, checked
 from workers.recipes.sources import Loaded, SourceLoader
 from workers.recipes.worst import Judged, worst_rows
-from workers.training.device import choose_device, environment, make_deterministic, seed_step
+from workers.training.device import choose_device, environment, make_deterministic
 from workers.training.evaluate import Evaluation, evaluate, written_rows
 from workers.training.report import Report
 
@@ -37,7 +38,7 @@ class EvaluateRecipe:
 
         Raises:
             AttuneError: the data or the model is at fault.
-            Drained: asked to stop; the next run begins anew.
+            Drained: asked to stop; the next run goes on where this one was.
         """
         report = self.report
         report.phase(Phase.VALIDATING)
@@ -54,12 +55,17 @@ class EvaluateRecipe:
         encoded = asked.tokenizers.encode(task, labelled.examples, asked.max_length)
         for line in tell_of_encoded(task, labelled.report, {SET: encoded}, asked.max_length):
             report.log(line)
+        memory = Memory(
+            self.assignment.folder / "checkpoints", self.assignment.checkpoints,
+            [len(labelled.examples), len(encoded), asked.max_tokens], report,
+        )  # fmt: skip
         report.emit(
             ResolvedEvent(
-                spec=resolved(spec, asked), data=labelled.report, environment=environment(device)
+                spec=resolved(spec, asked), data=labelled.report, environment=environment(device),
+                resumed_from_step=memory.rows or None,
             )
-        )
-        return self._judge(asked, labelled, encoded)
+        )  # fmt: skip
+        return self._judge(asked, labelled, encoded, memory)
 
     def _read(self, spec: Evaluate, loaded: Loaded) -> Labelled:
         files = {
@@ -74,14 +80,15 @@ class EvaluateRecipe:
             self.report.log(warning, "warning")
         return labelled
 
-    def _judge(self, asked: Asked, labelled: Labelled, encoded: list[Encoded]) -> DoneEvent:
+    def _judge(
+        self, asked: Asked, labelled: Labelled, encoded: list[Encoded], memory: Memory
+    ) -> DoneEvent:
         report = self.report
         report.phase(Phase.EVALUATING)
-        seed_step(self.spec.runtime.seed, 0)
-        beat = beating(report, self.should_drain)
+        beat = beating(report, self.should_drain, memory.save)
         asked = replace(asked, stage=replace(asked.stage, beat=beat))
         written, _ = written_rows(asked.stage.task, encoded, final=True)
-        judged = Judged(asked.stage.task, report, len(encoded) + len(written))
+        judged = Judged(asked.stage.task, memory, report, len(encoded) + len(written))
         result = evaluate(asked.stage, encoded, asked.max_tokens, intervals=True, watch=judged)
         report.metrics(len(encoded), {f"{SET}/{name}": v for name, v in result.metrics.items()})
         worst = worst_rows(judged, asked, labelled.examples, self.spec.worst)
@@ -114,8 +121,13 @@ class EvaluateRecipe:
 
 
 def _writing(task: Task, spec: Evaluate) -> Task:
-    """Return the task with the options by which the job has it write."""
-    if not spec.parameters:
+    """Return the task with the options by which the job has it write.
+
+    What is drawn is drawn from a seed for each row, so that a run that goes on draws the same.
+    """
+    if not task.generates:
         return task
-    options = task.parameters.model_validate(task.default_parameters() | spec.parameters)
+    options: Any = task.parameters.model_validate(task.default_parameters() | spec.parameters)
+    if options.do_sample and options.seed is None:
+        options = options.model_copy(update={"seed": spec.runtime.seed})
     return task.model_copy(update={"decoding": options})

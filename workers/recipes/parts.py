@@ -1,16 +1,16 @@
-"""The output of a job in parts, each of which is safe from a crash before the next one begins.
+"""The work of a job in parts, each of which is safe from a crash before the next one begins.
 
 A part is a checkpoint like any other: a folder with a manifest, recorded by the supervisor. Its step is
-the number of input rows that are behind it, and the part after it begins there.
+the number of rows that are behind it, and the part after it begins there.
 
-    step-00000512/    part.jsonl  manifest.json {"facts": {"first": 256, "step": 512, ...}}
+    step-00000512/    what the part holds, manifest.json {"facts": {"first": 256, "step": 512, ...}}
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ LINES = "part.jsonl"
 
 @dataclass(frozen=True)
 class Part:
-    """The answers to the input rows from `first` up to but not including `step`; `counts` sum up."""
+    """The rows from `first` up to but not including `step`; `facts` are what else is known of them."""
 
     folder: Path
     first: int
     step: int
-    counts: dict[str, int]
+    facts: dict[str, Any]
 
 
 def restore(candidates: Sequence[CheckpointRef], report: Report) -> list[Part]:
@@ -50,28 +50,30 @@ def restore(candidates: Sequence[CheckpointRef], report: Report) -> list[Part]:
             report.emit(QuarantineEvent(checkpoint_id=candidate.id, reason=error.message))
             continue
         facts = manifest.facts
-        part = Part(candidate.folder, facts["first"], facts["step"], facts["counts"])
-        intact[part.first] = part
+        intact[facts["first"]] = Part(candidate.folder, facts["first"], facts["step"], facts)
     parts: list[Part] = []
     while (part := intact.get(parts[-1].step if parts else 0)) is not None:
         parts.append(part)
     return parts
 
 
-def save(folder: Path, first: int, step: int, lines: Sequence[str], counts: dict[str, int],
-         report: Report) -> Part:  # fmt: skip
-    """Write a part under `folder` and tell the supervisor; it is durable when this returns."""
-    final = folder / f"step-{step:08d}"
+def save(
+    folder: Path, rows: range, fill: Callable[[Path], None], facts: dict[str, Any], report: Report
+) -> Part:
+    """Let `fill` write a part of these rows and tell the supervisor; it is durable when this returns."""
+    final = folder / f"step-{rows.stop:08d}"
     remove_folder(final)
     temporary = temporary_folder(final)
-    (temporary / LINES).write_text("".join(lines), encoding="utf-8")
-    facts = {"first": first, "step": step, "counts": counts}
+    fill(temporary)
+    facts = facts | {"first": rows.start, "step": rows.stop}
     manifest, digest = write_manifest(temporary, KIND, facts)
     publish_folder(temporary, final)
     report.emit(
-        CheckpointEvent(step=step, folder=final, manifest_sha256=digest, bytes=manifest.total_bytes)
+        CheckpointEvent(
+            step=rows.stop, folder=final, manifest_sha256=digest, bytes=manifest.total_bytes
+        )
     )
-    return Part(final, first, step, counts)
+    return Part(final, rows.start, rows.stop, facts)
 
 
 def join(parts: Sequence[Part], path: Path) -> tuple[int, str]:

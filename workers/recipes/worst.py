@@ -12,6 +12,8 @@ from app.adapt.outputs import Encoded, Generated
 from app.adapt.task import Example, Task
 from app.kit.counting import cut
 from workers.recipes.asking import Asked
+from workers.recipes.memory import Memory
+from workers.training.evaluate import Seen
 from workers.training.report import Report
 
 SHOWN = 500  # characters of each text
@@ -19,36 +21,45 @@ DIGITS = 6
 
 
 class Judged:
-    """Watches an evaluation: what each example came to, and how far the evaluation is."""
+    """Follows an evaluation: what each example came to, and how far it is; it recalls an earlier run's."""
 
-    def __init__(self, task: Task, report: Report, total: int) -> None:
+    def __init__(self, task: Task, memory: Memory, report: Report, total: int) -> None:
         self._task = task
+        self._memory = memory
         self._report = report
         self._total = total
         self._done = 0
+        self._recalled: set[int] = set()
         self._losses: dict[int, float] = defaultdict(float)  # sums over the targets of an example
         self._units: dict[int, int] = defaultdict(int)
         self.texts: dict[int, str] = {}
         self.scores: dict[int, tuple[str, float]] = {}
 
-    def scored(self, scores: Sequence[Any], items: Sequence[Encoded]) -> None:
+    def recall(self, number: int) -> Seen | None:
+        """Return what an earlier run has seen."""
+        seen = self._memory.recall(number)
+        if seen is not None:
+            self._recalled.add(number)
+        return seen
+
+    def scored(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
         """Take the scores of rows; an example may have several."""
-        for row, item in zip(scores, items, strict=True):
+        for row, item in zip(seen.rows, items, strict=True):
             loss = self._task.row_loss(row, item)
             if loss is not None:
                 self._losses[item.example] += loss * item.units
                 self._units[item.example] += item.units
-        self._tell(items)
+        self._tell(number, seen, items)
 
-    def written(self, answers: Sequence[Any], items: Sequence[Encoded]) -> None:
+    def written(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
         """Take the answers that were written to rows, the first of each."""
-        for found, item in zip(answers, items, strict=True):
+        for found, item in zip(seen.rows, items, strict=True):
             first: Generated = found[0]
             self.texts[item.example] = first.text
             score = self._task.sentence_score(first, item)
             if score is not None:
                 self.scores[item.example] = score
-        self._tell(items)
+        self._tell(number, seen, items)
 
     def loss(self, example: int) -> float | None:
         """Return the mean loss over an example's targets."""
@@ -62,8 +73,11 @@ class Judged:
         known = {at: loss for at in self._units if (loss := self.loss(at)) is not None}
         return heapq.nsmallest(count, known, key=lambda at: (-known[at], at))
 
-    def _tell(self, items: Sequence[Encoded]) -> None:
+    def _tell(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
         self._done += len(items)
+        if number in self._recalled:
+            return
+        self._memory.add(number, seen, len(items))
         self._report.trained(len(items), sum(len(item) for item in items))
         self._report.speed()
         self._report.progress(
@@ -99,7 +113,7 @@ def _answers(
         return [judged.texts[at] for at in places]
     questions = [asked.stage.task.asked(example) for example in examples]
     known = [question for question in questions if question is not None]
-    answers = iter(asked.answers(known) if known else [])
+    answers = iter(asked.answers(known)[0] if known else [])
     return [None if question is None else next(answers) for question in questions]
 
 

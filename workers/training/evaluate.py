@@ -81,16 +81,44 @@ class Stage:
         return batch, replace(outputs, logits=outputs.logits.float()), teacher
 
 
-class Watch(Protocol):
-    """Who wants to know what an evaluation sees, batch by batch; rows come sorted by length."""
+@dataclass(frozen=True)
+class Seen:
+    """What one batch of an evaluation came to: scores and the mean loss over them, or written answers."""
 
-    def scored(self, scores: Sequence[Any], items: Sequence[Encoded]) -> None:
+    rows: Sequence[Any]
+    loss: float = 0.0
+
+
+class Watch(Protocol):
+    """Who follows an evaluation, whose batches are numbered from 0: the same ones each time.
+
+    What it recalls of an earlier run is not computed again.
+    """
+
+    def recall(self, number: int) -> Seen | None:
+        """Return what a batch came to, None where that is not known."""
+        ...
+
+    def scored(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
         """Take the scores of rows."""
         ...
 
-    def written(self, answers: Sequence[Any], items: Sequence[Encoded]) -> None:
+    def written(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
         """Take the answers that were written to rows."""
         ...
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def recall(self, number: int) -> None:
+        del number
+
+    def scored(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
+        pass
+
+    def written(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
+        pass
 
 
 def evaluate(
@@ -105,9 +133,7 @@ def evaluate(
     stage.network.eval()
     # Not inference_mode: what a network caches in it could not be trained on after.
     with torch.no_grad():
-        metrics, loss = _judge(stage, encoded, max_tokens, watch)
-        chosen, parameters = written_rows(stage.task, encoded, final=intervals)
-        _judge_written(stage, chosen, max_tokens, metrics, parameters, watch)
+        metrics, loss = _judge(stage, encoded, max_tokens, watch or _Nobody(), final=intervals)
     stage.network.train(was_training)
     values = {"loss": loss, **metrics.compute()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -129,36 +155,38 @@ def written_rows(
 
 
 def _judge(
-    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, watch: Watch | None
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, watch: Watch, *, final: bool
 ) -> tuple[Metrics, float]:
-    metrics, half = stage.task.metrics(), stage.task.network()
-    total = 0.0
-    for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
-        stage.beat()
+    """Score all rows, and let the network write answers to some of them."""
+    metrics, total = stage.task.metrics(), 0.0
+    parts = fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens)
+    for at, part in enumerate(parts):
         items = [encoded[index] for index in part]
-        batch, outputs, loss = stage.run(items)
-        total += float(loss) * units(items)
-        scores = half.scores(stage.task, outputs, batch)
-        metrics.add(scores, items)
-        if watch is not None:
-            watch.scored(scores, items)
+        seen = watch.recall(at) or _score(stage, items)
+        total += seen.loss * units(items)
+        metrics.add(seen.rows, items)
+        watch.scored(at, seen, items)
+    chosen, parameters = written_rows(stage.task, encoded, final=final)
+    further = fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens)
+    for at, part in enumerate(further, start=len(parts)):
+        items = [chosen[index] for index in part]
+        seen = watch.recall(at) or _write(stage, items, parameters)
+        metrics.add_generated(seen.rows, items)
+        watch.written(at, seen, items)
     return metrics, total / max(1, units(encoded))
 
 
-def _judge_written(
-    stage: Stage, chosen: Sequence[Encoded], max_tokens: int, metrics: Metrics, parameters: Any,
-    watch: Watch | None,
-) -> None:  # fmt: skip
-    """Let the network write answers to these rows."""
+def _score(stage: Stage, items: Sequence[Encoded]) -> Seen:
+    stage.beat()
+    batch, outputs, loss = stage.run(items)
+    return Seen(stage.task.network().scores(stage.task, outputs, batch), float(loss))
+
+
+def _write(stage: Stage, items: Sequence[Encoded], parameters: Any) -> Seen:
+    stage.beat()
     half = stage.task.network()
-    for part in fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens):
-        stage.beat()
-        items = [chosen[index] for index in part]
-        with autocast(stage.device, stage.precision):
-            answers = half.generate(stage.task, stage.network, items, stage.tokenizer, parameters)
-        metrics.add_generated(answers, items)
-        if watch is not None:
-            watch.written(answers, items)
+    with autocast(stage.device, stage.precision):
+        return Seen(half.generate(stage.task, stage.network, items, stage.tokenizer, parameters))
 
 
 def _shares(batch: Batch, items: Sequence[Encoded], *, packs: bool) -> torch.Tensor:
