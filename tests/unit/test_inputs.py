@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.adapt import inputs
 from app.adapt.inputs import columns_of_file, inputs_of
 from app.adapt.plugins import TASKS
 from app.errors import InvalidData
@@ -48,6 +49,17 @@ def test_more_problems_than_a_report_keeps_are_all_there(tmp_path: Path):
     found = list(inputs_of(path, "f.csv", CLASSIFIER, {"text": "text"}))
     assert [entry.number for entry in found] == list(range(2, 1002))
     assert sum(entry.problem is not None for entry in found) == 500
+
+
+def test_a_file_that_is_mostly_something_else_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(inputs, "MOST_UNREAD", 50)
+    path = tmp_path / "f.jsonl"
+    good = '{"text": "one"}\n'
+    path.write_text(good + "x\n" * 50 + good + "x\n" * 50)
+    assert len(list(inputs_of(path, "f.jsonl", CLASSIFIER, {"text": "text"}))) == 102
+    path.write_text(good + "x\n" * 51 + good)
+    with pytest.raises(InvalidData, match=r"more than 50 rows in a row .* from row 2 on"):
+        list(inputs_of(path, "f.jsonl", CLASSIFIER, {"text": "text"}))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "text\n"])
