@@ -161,6 +161,9 @@ def test_an_answer_that_is_no_number_is_an_error_of_its_row(asking, monkeypatch)
     found = lines(asking.run(asking.spec("batch_predict"), []))
     assert found[2]["error"]["code"] == "not_finite"
     assert sum("error" in line for line in found) == 1
+    for rule in ("skip", "fail"):  # the row is good
+        again = asking.run(asking.spec("batch_predict", {"on_bad_rows": rule}), [])
+        assert lines(again) == found
 
 
 def test_a_row_that_the_chat_template_refuses_is_an_error_of_that_row(asking):
@@ -184,6 +187,11 @@ def test_a_row_that_the_chat_template_refuses_is_an_error_of_that_row(asking):
     found = lines(asking.run(asking.spec("batch_predict"), []))
     assert [line.get("error", {}).get("code") for line in found] == [None, "chat_template", None]
     assert found[0]["answer"] == found[2]["answer"]
+    skipped = asking.run(asking.spec("batch_predict", {"on_bad_rows": "skip"}), [])
+    assert [line["row"] for line in lines(skipped)] == [1, 3]
+    with pytest.raises(InvalidData, match="row 2: the model's chat template refuses") as caught:
+        asking.run(asking.spec("batch_predict", {"on_bad_rows": "fail"}), [])
+    assert caught.value.error_code == "chat_template"
 
 
 def test_wrong_options_name_their_field(asking):

@@ -7,6 +7,7 @@ another skips what is behind the last chunk on record, and the output is the sam
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +44,7 @@ MAX_STEM = 200
 
 
 @dataclass(frozen=True)
-class Source:
+class Questions:
     """The file of inputs, as the task reads it."""
 
     path: Path
@@ -104,14 +105,14 @@ class BatchPredictRecipe:
         report.phase(Phase.SAVING)
         return self._finish(source, done)
 
-    def _read(self, spec: BatchPredict, beat: Callable[[], None]) -> Source:
+    def _read(self, spec: BatchPredict, beat: Callable[[], None]) -> Questions:
         """Find columns and problems before anything is answered."""
         (file_id,) = spec.file_ids()
         path, filename = checked(self.assignment, file_id)
         found, rows = columns_of_file(path, filename, max_rows=MAX_ROWS)
         task = spec.known_task
         columns = task.input_columns(found, spec.data.columns, filename)
-        source = Source(path, filename, task, columns, spec.kept_columns(found, filename), rows)
+        source = Questions(path, filename, task, columns, spec.kept_columns(found, filename), rows)
         problems, usable = Problems(filename), 0
         for entry in source.rows_from(0):
             beat()
@@ -133,7 +134,9 @@ class BatchPredictRecipe:
             self.report.log(f"{problems.error().message}; {count} {what}", "warning")
         return replace(source, report=said)
 
-    def _predict(self, source: Source, asked: Asked, start: int, size: int) -> Iterator[parts.Part]:
+    def _predict(
+        self, source: Questions, asked: Asked, start: int, size: int
+    ) -> Iterator[parts.Part]:
         """Answer chunk after chunk; a part is on disk when it is yielded."""
         folder = self.assignment.folder / "checkpoints"
         rows = source.rows_from(start)
@@ -148,14 +151,18 @@ class BatchPredictRecipe:
             self.report.speed()
             self._tell(source, start)
 
-    def _tell(self, source: Source, done: int) -> None:
+    def _tell(self, source: Questions, done: int) -> None:
         share, is_end = done / source.rows, done == source.rows
         self.report.progress(done, source.rows, share, unit="row", force=is_end)
 
     def _answer(
-        self, source: Source, asked: Asked, chunk: Sequence[Input]
+        self, source: Questions, asked: Asked, chunk: Sequence[Input]
     ) -> tuple[list[str], dict[str, int]]:
-        """Return a line for each row of the chunk that has one, and counts for the report."""
+        """Return a line for each row of the chunk that has one, and counts for the report.
+
+        Raises:
+            InvalidData: a row that only the model's tokenizer refuses, where that fails the job.
+        """
         examples = [entry.example for entry in chunk if entry.example is not None]
         found, tokens = answers_or_errors(asked, examples)
         answers = iter(found)
@@ -163,16 +170,24 @@ class BatchPredictRecipe:
         counts: Counter[str] = Counter(tokens=tokens)
         for entry in chunk:
             kept = _kept(entry, source.keep)
-            if entry.problem is None:
-                line, code = _answered(kept, next(answers))
+            answer = entry.problem or next(answers)
+            if isinstance(answer, Problem):
+                line, code = _failed(kept, _in_columns(answer, source.columns).to_dict())
             else:
-                line, code = _failed(kept, _in_columns(entry.problem, source.columns).to_dict())
+                line, code = _answered(kept, answer)
             counts["answered" if code is None else f"error/{code}"] += 1
-            if code is None or self.spec.data.on_bad_rows == "report":
+            is_bad = isinstance(answer, Problem | AttuneError)
+            if is_bad and self.spec.data.on_bad_rows == "fail":
+                message = (
+                    f"{source.filename}, row {entry.number}: {json.loads(line)['error']['message']}"
+                )
+                raise InvalidData(message, param="data.inputs", code=code,
+                                  details={"file": source.filename, "row": entry.number})  # fmt: skip
+            if not is_bad or self.spec.data.on_bad_rows == "report":
                 lines.append(line)
         return lines, dict(counts)
 
-    def _finish(self, source: Source, done: Sequence[parts.Part]) -> DoneEvent:
+    def _finish(self, source: Questions, done: Sequence[parts.Part]) -> DoneEvent:
         counts: Counter[str] = Counter()
         for part in done:
             counts.update(part.facts["counts"])
