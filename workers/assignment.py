@@ -12,6 +12,7 @@ from app.jobs.service import CHECKPOINT_PREFIX
 from app.models.repository import ModelRepository
 from app.models.service import PREFIX, model_id_for
 from app.settings import Settings
+from app.spec.base import ModelSpec
 from app.spec.job import parse_spec
 from app.store.layout import Layout
 from workers.protocol import Assignment, CheckpointRef, InputFile, SourceCheckpoint
@@ -56,7 +57,7 @@ def build_assignment(
     return Assignment(
         job_id=job.id,
         epoch=claim.epoch,
-        model_id=model_id_for(spec.base, spec.suffix),
+        model_id=model_id_for(spec.base, spec.suffix) if isinstance(spec, ModelSpec) else None,
         spec=job.spec,
         files=files,
         models=folders,

@@ -47,7 +47,9 @@ class Assignment(Frozen):
     type: Literal["assign"] = "assign"
     job_id: str
     epoch: int
-    model_id: str = Field(description="Id the finished model will have.")
+    model_id: str | None = Field(
+        default=None, description="Id the finished model will have; None of a job that makes none."
+    )
     spec: dict[str, Any]
     files: dict[str, InputFile]
     models: dict[str, Path] = Field(default={}, description="Folders of finished models by id.")
@@ -116,6 +118,7 @@ class ProgressEvent(Frozen):
     eta_s: float | None = None
     samples_per_s: float | None = None
     tokens_per_s: float | None = None
+    unit: Literal["step", "row"] = "step"
 
 
 class AliveEvent(Frozen):
@@ -164,8 +167,28 @@ class FinishedEvent(Frozen):
     bytes: int
 
 
+class OutputFile(Frozen):
+    """A file that a job has made, complete and synced in the run's folder."""
+
+    path: Path
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str
+    summary: dict[str, Any] | None = None
+
+
+class DoneEvent(Frozen):
+    """A job that makes no model has done its work; `outputs` become files of the tenant."""
+
+    type: Literal["done"] = "done"
+    message: str
+    report: dict[str, Any]
+    outputs: list[OutputFile] = []
+
+
 class FailedEvent(Frozen):
-    """The run ended without a model. `error` has code, message, param, details."""
+    """The run ended without a result. `error` has code, message, param, details."""
 
     type: Literal["failed"] = "failed"
     error: dict[str, Any]
@@ -188,6 +211,7 @@ Event = Annotated[
     | CheckpointEvent
     | QuarantineEvent
     | FinishedEvent
+    | DoneEvent
     | FailedEvent
     | DrainedEvent,
     Field(discriminator="type"),

@@ -1,7 +1,8 @@
-"""From a finished run to a model of the registry: rename, then one fenced transaction.
+"""From a finished run to a model of the registry, or to files: rename, then one fenced transaction.
 
-The folder is complete and synced before the row exists. A crash in between leaves a folder without a
-row; the next run of the job removes it before it publishes its own.
+What is published is complete and synced before its row exists. A crash in between leaves a folder without
+a row, which the next run of the job removes before it publishes its own, or a file without one, which
+`app.jobs.garbage` finds: nobody ever saw its id.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.errors import LeaseLost
-from app.jobs import lifecycle
+from app.files.repository import FileRepository
+from app.files.tables import File
+from app.jobs import lifecycle, recording
 from app.jobs.lifecycle import Claim
-from app.kit.db import database_now
+from app.kit.db import after_commit, database_now
+from app.kit.ids import new_id
 from app.models.service import register
 from app.store.durable import remove_folder, sync_folder
 from app.store.layout import Layout
 from app.store.manifest import read_manifest
-from workers.protocol import FinishedEvent
+from workers.protocol import DoneEvent, FinishedEvent, OutputFile
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -69,3 +73,55 @@ def publish_model(
     except LeaseLost:
         remove_folder(folder)
         raise
+
+
+def publish_result(
+    write: Callable[[Callable[[Session], None]], None],
+    claim: Claim,
+    done: DoneEvent,
+    layout: Layout,
+) -> None:
+    """T4: make the run's outputs files of the tenant, and the job succeeded; its parts are let go.
+
+    Raises:
+        LeaseLost: the job is not this run's any more; the files are gone again.
+    """
+    placed = {new_id("file"): output for output in done.outputs}
+    for file_id, output in placed.items():
+        final = layout.file(file_id)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        output.path.rename(final)
+        sync_folder(final.parent)
+
+    def commit(session: Session) -> None:
+        lifecycle.fenced(session, claim, last_checkpoint_id=None)
+        files = FileRepository(session, claim.tenant_id)
+        now = database_now(session)
+        for file_id, output in placed.items():
+            files.add(_file(claim, file_id, output, now))
+        parts = [layout.absolute(f) for f in recording.drop_checkpoints(session, claim, keep=0)]
+        after_commit(session, lambda: [remove_folder(folder) for folder in parts])
+        lifecycle.succeed(
+            session, claim, report=done.report, message=done.message, result_files=list(placed)
+        )
+
+    try:
+        write(commit)
+    except LeaseLost:
+        for file_id in placed:
+            layout.file(file_id).unlink(missing_ok=True)
+        raise
+
+
+def _file(claim: Claim, file_id: str, output: OutputFile, now: float) -> File:
+    return File(
+        id=file_id,
+        tenant_id=claim.tenant_id,
+        filename=output.filename,
+        purpose=output.purpose,
+        bytes=output.bytes,
+        sha256=output.sha256,
+        status="processed",
+        summary=output.summary,
+        created_at=now,
+    )

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: int) -> None:
-    """Record one event that is neither a point nor an ending; `keep` checkpoints stay, and the best.
+def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: int | None) -> None:
+    """Record one event that is neither a point nor an ending.
+
+    `keep` checkpoints stay, and the best; all of them where it is None.
 
     Raises:
         LeaseLost: the job is not this run's any more.
@@ -47,7 +49,7 @@ def write(session: Session, claim: Claim, event: Event, layout: Layout, keep: in
             message = (
                 "Settings resolved"
                 if event.resumed_from_step is None
-                else f"Resuming from step {event.resumed_from_step}"
+                else f"Resuming from {_unit(keep)} {event.resumed_from_step}"
             )
             _say(session, claim, "resolved", message,
                  data={"spec": event.spec, "data": event.data})  # fmt: skip
@@ -117,7 +119,7 @@ def crash(session: Session, claim: Claim, message: str, settings: Settings) -> N
 
 
 def _add_checkpoint(
-    session: Session, claim: Claim, event: CheckpointEvent, layout: Layout, keep: int
+    session: Session, claim: Claim, event: CheckpointEvent, layout: Layout, keep: int | None
 ) -> None:
     row = Checkpoint(
         id=new_id("ckpt"),
@@ -134,13 +136,20 @@ def _add_checkpoint(
         created_at=database_now(session),
     )
     recording.add_checkpoint(session, claim, row)
-    _say(session, claim, "checkpoint", f"Checkpoint at step {event.step}",
+    _say(session, claim, "checkpoint", f"Checkpoint at {_unit(keep)} {event.step}",
          data={"checkpoint_id": row.id, "step": event.step})  # fmt: skip
+    if keep is None:
+        return
     # Older ones go only once the newer one is on record, and their files only after the commit.
     dropped = [
         layout.absolute(folder) for folder in recording.drop_checkpoints(session, claim, keep)
     ]
     after_commit(session, lambda: [remove_folder(folder) for folder in dropped])
+
+
+def _unit(keep: int | None) -> str:
+    """Return what steps are: where all checkpoints are kept, each is of so many rows."""
+    return "step" if keep is not None else "row"
 
 
 def _say(

@@ -25,6 +25,7 @@ from workers.assignment import build_assignment
 from workers.lease import LeaseKeeper, Verdict
 from workers.protocol import (
     AliveEvent,
+    DoneEvent,
     DrainedEvent,
     Event,
     FailedEvent,
@@ -32,7 +33,7 @@ from workers.protocol import (
     MetricsEvent,
     ProgressEvent,
 )
-from workers.publish import publish_model
+from workers.publish import publish_model, publish_result
 from workers.trainer_process import TrainerProcess
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class JobRun:
         self._pending: list[MetricsEvent | ProgressEvent] = []
         self._flushed_at = 0.0
         self._ending: Event | None = None
-        self._keep = 1
+        self._keep: int | None = 1
 
     def execute(self) -> None:
         """Run the job and end the run; returns normally however it ended."""
@@ -84,7 +85,7 @@ class JobRun:
     def _supervise(self) -> None:
         with self._database.read() as session:
             assignment = build_assignment(session, self._claim, self._layout, self._settings)
-        self._keep = parse_spec(assignment.spec).runtime.keep_checkpoints
+        self._keep = parse_spec(assignment.spec).kept_checkpoints
         assignment.folder.mkdir(parents=True, exist_ok=True)
         self._trainer.send(assignment)
         while (event := self._next_event()) is not None:
@@ -108,7 +109,7 @@ class JobRun:
                 self._pending.append(event)
                 if time.monotonic() - self._flushed_at >= COALESCE_S:
                     self._flush()
-            case FinishedEvent() | FailedEvent() | DrainedEvent():
+            case FinishedEvent() | DoneEvent() | FailedEvent() | DrainedEvent():
                 self._flush()
                 self._ending = event
             case _:
@@ -141,6 +142,9 @@ class JobRun:
             case (_, FinishedEvent() as finished):
                 self._keeper.note_progress()
                 publish_model(self._write, self._claim, finished, self._layout)
+            case (_, DoneEvent() as done):
+                self._keeper.note_progress()
+                publish_result(self._write, self._claim, done, self._layout)
             case (_, FailedEvent(error=error, retryable=False)):
                 self._fail(error)
             case (_, FailedEvent(error=error)):

@@ -39,8 +39,8 @@ class SplitRule(Protocol):
         ...
 
 
-class DataRules(Protocol):
-    """What a job says about its data; `app.spec.data.Data` does. Specs lie above this layer."""
+class RowRules(Protocol):
+    """What a job says about the rows of a set. Specs lie above this layer."""
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -48,13 +48,17 @@ class DataRules(Protocol):
         ...
 
     @property
-    def split(self) -> SplitRule:
-        """The rule that holds without a validation file."""
-        ...
-
-    @property
     def on_bad_rows(self) -> Literal["fail", "skip"]:
         """What happens to rows that cannot be used."""
+        ...
+
+
+class DataRules(RowRules, Protocol):
+    """What a job says about data that it learns from; `app.spec.data.Data` does."""
+
+    @property
+    def split(self) -> SplitRule:
+        """The rule that holds without a validation file."""
         ...
 
 
@@ -196,7 +200,7 @@ def prepare(
     Raises:
         InvalidData: wrong columns, unusable rows (unless they are to be skipped), or too few of them.
     """
-    reading = _Reading(data)
+    reading = Reading(data)
     examples = reading.parse(task, train, "train")
     task = task.fit(examples, train.filename)
     examples = reading.check(task, examples, "train")
@@ -264,10 +268,10 @@ def split_examples(
     return kept, [examples[index] for index in sorted(held)]
 
 
-class _Reading:
+class Reading:
     """The way from rows to the examples that can be used, and what was wrong with the others."""
 
-    def __init__(self, data: DataRules) -> None:
+    def __init__(self, data: RowRules) -> None:
         self.data = data
         self.columns: dict[str, dict[str, str]] = {}
         self.problems: dict[str, Problems] = {}  # of each set, once there are any

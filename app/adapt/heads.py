@@ -26,7 +26,7 @@ def load_heads(folder: Path, facts: dict[str, Any]) -> dict[str, tuple[Task, nn.
         pydantic.ValidationError: a task is of another version of Attune.
         CorruptFolder: weights are missing.
     """
-    from app.adapt.architectures.shared import load_part, load_trunk
+    from app.adapt.layers.shared_trunk import load_part, load_trunk
 
     trunk = load_trunk(folder)
     found: dict[str, tuple[Task, nn.Module, int]] = {}

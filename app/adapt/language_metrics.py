@@ -50,6 +50,11 @@ class TokenMetrics(Metrics):
         return np.array(self._rows, dtype=np.float64).reshape(len(self._rows), 3)
 
 
+def row_loss(scores: Scores) -> float:
+    """Return the mean negative log-likelihood of a row's (3,) figures, 0 of no tokens."""
+    return float(scores[0]) / max(1.0, float(scores[2]))
+
+
 def perplexity(rows_N3: NDArray[np.float64]) -> float:
     """Return exp(total negative log-likelihood / tokens); infinite past what a float holds."""
     mean = rows_N3[:, 0].sum() / max(1.0, rows_N3[:, 2].sum())

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -271,3 +271,24 @@ def _from_hub(model_id: str, revision: str | None) -> Source:
     config = check_model_folder(path, model_id)
     digest = _weights_digest(path, model_id)
     return Source(model_id, "hub", path, config, revision=commit, sha256=digest)
+
+
+def described(
+    facts: Mapping[str, Any], head: str | None, model_id: str, param: str = "head"
+) -> Mapping[str, Any]:
+    """Return what a finished model's facts say of the task that is asked for: `task`, `max_length`.
+
+    Raises:
+        InvalidSpec: it does several and `head` names none of them, or it does one and needs no name.
+    """
+    tasks: dict[str, Any] | None = facts.get("tasks")
+    if tasks is None:
+        if head is None:
+            return facts
+        message = f"{param}: {model_id} does one task; leave it out"
+    elif head is not None and head in tasks:
+        return tasks[head]
+    else:
+        hint = "; name one of them" if param == "head" else ", and this takes a model of one"
+        message = f"{param}: {model_id} does {', '.join(sorted(tasks))}{hint}"
+    raise InvalidSpec(message, param=param, code="head_not_found")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 from app.adapt.columns import Role, match_columns
 from app.adapt.outputs import Batch, Encoded, Outputs, Teaching
 from app.adapt.reader import Problem, Problems, Row
+from app.adapt.rows import RowByRow
 from app.errors import InvalidRequest, InvalidSpec
 from app.kit.registry import Plugin
 from app.kit.schema import Frozen
@@ -158,7 +159,7 @@ class Parameters(Frozen):
     """Options of one predict call; a task subclasses it with its own."""
 
 
-class Task(Plugin, ABC):
+class Task(RowByRow, Plugin, ABC):
     """What a model is for. One folder under `tasks/`: config, data, model, metrics, predict."""
 
     roles: ClassVar[tuple[Role, ...]]
@@ -319,9 +320,9 @@ class Task(Plugin, ABC):
         examples: list[Example] = []
         for row in rows:
             given = {role: row.values.get(column) for role, column in columns.items()}
-            value = next(iter(given.values())) if len(given) == 1 else given
             try:
-                examples.append(replace(self.parse_input(value, 0), row=row.number))
+                asked = self.parse_input(self.input_value(given), 0)
+                examples.append(replace(asked, row=row.number))
             except InvalidRequest as error:
                 _, _, message = error.message.partition(": ")
                 problems.add(Problem("no_input", message or error.message, row.number))
@@ -333,14 +334,6 @@ class Task(Plugin, ABC):
         Raises:
             InvalidSpec: with the field that says otherwise.
         """
-
-    def answered(self, example: Example, text: str) -> Example:
-        """Return the example with a text that a teacher wrote as its target; asked if it `generates`.
-
-        Raises:
-            InvalidSpec: examples of this form have no answer.
-        """
-        raise NotImplementedError
 
     def target_of(self, scores: Any, encoded: Encoded) -> Any:
         """Return what these scores of a row answer, as the target of `Encoded`.

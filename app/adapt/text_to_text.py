@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from pydantic import Field
 
 from app.adapt.generation import GenerationParameters
+from app.adapt.language_metrics import row_loss
 from app.adapt.lengths import was_cut
 from app.adapt.outputs import Encoded, Teaching
 from app.adapt.reader import Problem, Problems, Row
@@ -20,6 +21,8 @@ from app.kit.counting import counted, in_rows, plural
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from app.adapt.task import Scores
 
 ROWS_DURING = 128  # answered in each evaluation of a run: the same ones, so that steps compare
 ROWS_FINAL = 2_000
@@ -225,6 +228,21 @@ class TextToText(Task, ABC):
     def answered(self, example: Example, text: str) -> Example:
         """Take the text as the one reference."""
         return replace(example, target=(text,))
+
+    def input_value(self, given: Mapping[str, Any]) -> Any:
+        """Return the source; a list of strings is joined, as in rows that are learned from."""
+        value = super().input_value(given)
+        is_list = isinstance(value, list) and value and _fault("source", value) is None
+        return _joined(value) if is_list else value
+
+    def row_loss(self, scores: Scores, encoded: Encoded) -> float:
+        """Return the mean negative log-likelihood of the target's tokens."""
+        del encoded
+        return row_loss(scores)
+
+    def expected(self, example: Example) -> Any:
+        """Return the target, or a list where there are several."""
+        return example.target[0] if len(example.target) == 1 else list(example.target)
 
     def cautions(self) -> list[str]:
         """Say that what is written may be wrong."""

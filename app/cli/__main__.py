@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import check, files, jobs, keys, models, predict, quickstart, serve, up
+from app.cli import asking, check, files, jobs, keys, models, predict, quickstart, serve, up
 from app.cli.context import Context, hoist, of
 from app.cli.exits import Code, Failure, of_error
 from app.cli.output import Output
@@ -64,7 +64,9 @@ for command, panel in (
     (up.up, "Start here"),
     (up.down, "Start here"),
     (check.check, "Adapt"),
+    (asking.evaluate, "Adapt"),
     (predict.predict, "Adapt"),
+    (asking.batch_predict, "Adapt"),
     (serve.serve, "Run"),
     (serve.worker, "Run"),
     (serve.migrate, "Run"),

@@ -24,6 +24,7 @@ def _percent(job: dict[str, Any]) -> str | None:
 
 COLUMNS = {
     "id": lambda job: job["id"],
+    "kind": lambda job: job.get("kind"),
     "state": lambda job: job["state"],
     "phase": lambda job: job.get("phase"),
     "done": _percent,

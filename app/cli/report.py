@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, cast
 
 from app.cli.output import Output, duration, problems_of, when
+from app.kit.counting import cut
+
+SHOWN_ROWS = 5
+SHOWN = 60
+WORST: dict[str, Any] = {
+    "row": lambda row: row["row"],
+    "loss": lambda row: row["loss"],
+    "expected": lambda row: _brief(row["expected"]),
+    "answered": lambda row: _brief(row["answered"]),
+    "input": lambda row: _brief(row["input"]),
+}
 
 
 def job_record(job: dict[str, Any]) -> dict[str, Any]:
@@ -13,17 +25,24 @@ def job_record(job: dict[str, Any]) -> dict[str, Any]:
     percent = progress.get("percent")
     return {
         "id": job["id"],
+        "kind": job.get("kind"),
         "state": job["state"],
         "phase": job.get("phase"),
         "progress": None if percent is None else f"{percent:.0f} %",
         "queue position": job.get("queue_position"),
         "base model": job.get("model"),
-        "model": job.get("model_id"),
+        "result": ", ".join(results_of(job)) or None,
         "created": when(job["created_at"]),
         "took": duration(took_s(job)) if took_s(job) is not None else None,
         "runs": job.get("runs"),
         "error": (job.get("error") or {}).get("message"),
     }
+
+
+def results_of(job: dict[str, Any]) -> list[str]:
+    """Return the ids of what a job has made: its model, or its files."""
+    model_id = job.get("model_id")
+    return [model_id] if model_id else list(job.get("result_files") or [])
 
 
 def took_s(job: dict[str, Any]) -> float | None:
@@ -37,7 +56,8 @@ def show_report(out: Output, job: dict[str, Any]) -> None:
     """Print how a finished job ended; nothing for one that still runs."""
     if job["state"] == "succeeded":
         show_figures(out, job)
-        out.say(f"done: {job['model_id']}", style="bold green")
+        made = results_of(job)
+        out.say(f"done: {', '.join(made)}" if made else "done", style="bold green")
     elif job["state"] == "failed":
         error: dict[str, Any] = job.get("error") or {"message": "no reason is on record"}
         out.say(f"failed: {error.get('message')}", style="bold red")
@@ -50,8 +70,14 @@ def show_report(out: Output, job: dict[str, Any]) -> None:
 def show_figures(out: Output, job: dict[str, Any]) -> None:
     """Print each figure of a job's report beside what it has to beat."""
     columns, rows = comparison(job.get("report") or {})
-    if rows and not out.is_json:
+    if out.is_json:
+        return
+    if rows:
         out.table(columns, rows)
+    worst = (job.get("report") or {}).get("worst") or []
+    if worst:
+        out.say(f"the worst of its rows ({len(worst)} are in the job's report):")
+        out.table(list(WORST), [[get(row) for get in WORST.values()] for row in worst[:SHOWN_ROWS]])
 
 
 def comparison(report: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
@@ -75,4 +101,14 @@ def comparison(report: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
             )
             rows.append([split, metric, *others, metrics[metric], interval])
     names = [name.replace("_", " ") for name in baselines]
-    return ["data", "metric", *names, "adapted", "95 % interval"], rows
+    judged = "adapted" if names else "model"
+    return ["data", "metric", *names, judged, "95 % interval"], rows
+
+
+def _brief(value: Any) -> str:
+    """Return the label of an answer, the text of an input with one, or all of it, on one line."""
+    if isinstance(value, dict):
+        entry = cast("dict[str, Any]", value)
+        value = entry.get("label", next(iter(entry.values())) if len(entry) == 1 else entry)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return cut(" ".join(text.split()), SHOWN)

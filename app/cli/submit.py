@@ -12,7 +12,7 @@ from app.cli.context import Context
 from app.cli.exits import Code, Failure
 
 FILE_ID = re.compile(r"^file-[0-9a-z]{26}$")
-FILES = ("train", "validation", "test")
+FILES = ("train", "validation", "test", "unlabeled", "inputs")
 
 
 @dataclass(frozen=True)

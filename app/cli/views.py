@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.cli.output import Output, duration
-from app.cli.report import show_report
+from app.cli.report import results_of, show_report
 from app.kit.clock import monotonic
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class JsonView:
 
 
 class QuietView:
-    """Nothing until the end, then the finished model's id."""
+    """Nothing until the end, then the id of what came of it."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -68,8 +68,9 @@ class QuietView:
         """Stay silent."""
 
     def end(self, job: dict[str, Any]) -> None:
-        """Write the model's id, or the job's where there is no model."""
-        self._out.line(str(job.get("model_id") or job["id"]))
+        """Write the model's id or those of the files, else the job's."""
+        for made in results_of(job) or [job["id"]]:
+            self._out.line(str(made))
 
     def close(self) -> None:
         """Do nothing: the terminal was not taken."""
@@ -183,14 +184,15 @@ def numbers(state: dict[str, Any], latest: dict[str, float]) -> str:
     if progress.get("total_steps"):
         parts += [
             f"{progress['percent']:.0f} %",
-            f"step {progress['step']}/{progress['total_steps']}",
+            f"{progress.get('unit', 'step')} {progress['step']}/{progress['total_steps']}",
         ]
     if "train/loss" in latest:
         parts.append(f"loss {latest['train/loss']:.3f}")
     if "train/learning_rate" in latest:
         parts.append(f"lr {latest['train/learning_rate']:.1e}")
     if progress.get("samples_per_s"):
-        parts.append(f"{progress['samples_per_s']:.0f} samples/s")
+        what = "rows" if progress.get("unit") == "row" else "samples"
+        parts.append(f"{progress['samples_per_s']:.0f} {what}/s")
     if progress.get("eta_s") is not None:
         parts.append(f"{duration(progress['eta_s'])} left")
     return "  ".join(part for part in parts if part)

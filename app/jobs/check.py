@@ -8,35 +8,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
 
 import psutil
 
 from app.adapt.dataset import Dataset, Prepared, prepare
 from app.adapt.lengths import Measured, tell
 from app.adapt.parallel import read_set
-from app.adapt.source import Source, Sources, checkpoint_source, finished_source, model_limit
+from app.adapt.source import Source, model_limit
 from app.adapt.student import Student
-from app.adapt.tokens import Counted, TokenCounter, estimated
+from app.adapt.tokens import Counted
 from app.files.repository import FileRepository
-from app.jobs.repository import JobRepository
+from app.jobs.check_answering import Paths, check_batch_predict, check_evaluate
+from app.jobs.check_multi_task import check_multi_task
+from app.jobs.measuring import ASSUMED, count_tokens, find_source, size_of
 from app.jobs.schemas import CheckOut
-from app.jobs.service import CHECKPOINT_PREFIX
+from app.jobs.service import JobService
 from app.kit.db import Database
-from app.models.repository import ModelRepository
-from app.models.service import PREFIX
 from app.settings import Settings
-from app.spec.job import JobSpec
+from app.spec.batch_predict import BatchPredict
+from app.spec.evaluate import Evaluate
+from app.spec.job import JobSpec, TrainingSpec
+from app.spec.multi_task import MultiTask
 from app.spec.resolve import Facts, estimate, resolve, starts_fresh
 from app.store.layout import Layout
-from app.store.weights import num_parameters, weight_files
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-ASSUMED = (110_000_000, 0)  # BERT-base's parameters
+Sets = dict[str, Paths]  # of each field that names one
 MAX_LENGTH = 512  # of a model that says nothing, or is not on this host
 
 
@@ -46,28 +43,51 @@ def check_job(
     """Return the resolved spec, the data report and an estimate.
 
     Raises:
-        InvalidData: the data cannot train the task.
+        InvalidData: the data does not fit the job.
         InvalidSpec: the model is not known.
     """
     with database.read() as session:
+        spec = JobService(session, tenant_id, settings).check_references(spec)
         files = FileRepository(session, tenant_id)
-        paths: dict[str, dict[str | None, tuple[Path, str]]] = {
+        paths: Sets = {
             name: {
                 role: (layout.file(file_id), files.get(file_id).filename)
                 for role, file_id in sides.items()
             }
-            for name, sides in spec.data.sets().items()
+            for name, sides in spec.sets().items()
         }
-        source = _source(spec, settings, layout, session, tenant_id)
+        source = find_source(_model_id(spec), settings, layout, session, tenant_id)
+    match spec:
+        case Evaluate():
+            return check_evaluate(spec, paths["data.test"], source, settings.max_rows)
+        case BatchPredict():
+            return check_batch_predict(spec, paths["data.inputs"], source, settings.max_rows)
+        case MultiTask():
+            check = partial(_check_training, source=source, max_rows=settings.max_rows)
+            return check_multi_task(spec, paths, check)
+        case _:
+            return _check_training(spec, paths, source, settings.max_rows)
+
+
+def _model_id(spec: JobSpec) -> str | None:
+    return spec.model if isinstance(spec.model, str) else spec.model.source()
+
+
+def _check_training(
+    spec: TrainingSpec, paths: Sets, source: Source | None, max_rows: int
+) -> CheckOut:
     sets: dict[str, Dataset] = {
-        name: read_set(sides, f"data.{name}", max_rows=settings.max_rows)
+        name.removeprefix("data."): read_set(sides, name, max_rows=max_rows)
         for name, sides in paths.items()
     }
     prepared = prepare(
         spec.task, spec.data, sets["train"], sets.get("validation"), sets.get("test")
     )
     warnings = list(prepared.warnings)
-    counted = _count(prepared, source, spec.method.added_tokens, warnings)
+    examples = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    counted = count_tokens(
+        prepared.task, examples, source, warnings, added=spec.method.added_tokens
+    )
     facts = _facts(spec, source, counted["train"], warnings)
     resolved = resolve(spec.model_copy(update={"task": prepared.task}), facts)
     cost = estimate(resolved, facts) | {"device": "cpu", "threads": os.cpu_count()}
@@ -81,7 +101,7 @@ def check_job(
 
 
 def _facts(
-    spec: JobSpec, source: Source | None, counted: Sequence[Counted], warnings: list[str]
+    spec: TrainingSpec, source: Source | None, counted: Sequence[Counted], warnings: list[str]
 ) -> Facts:
     """Return what the training rows and the model say, of a model that is not here what is assumed."""
     model = spec.model
@@ -101,56 +121,8 @@ def _facts(
     )
 
 
-def _source(
-    spec: JobSpec, settings: Settings, layout: Layout, session: Session, tenant_id: str
-) -> Source | None:
-    """Return the model's folder if it is on this host; a Hub model is not downloaded for a dry run.
-
-    Of a checkpoint it is what tells everything but the weights. What is made for the job is not there yet.
-    """
-    model_id = spec.model if isinstance(spec.model, str) else spec.model.source()
-    if model_id is None:
-        return None
-    if model_id.startswith(PREFIX):
-        model = ModelRepository(session, tenant_id).get(model_id)
-        return finished_source(model_id, layout.absolute(model.folder))
-    if model_id.startswith(CHECKPOINT_PREFIX):
-        found = JobRepository(session, tenant_id).checkpoint(model_id)
-        folder = None if found is None else layout.absolute(found[0].folder)
-        return None if folder is None else checkpoint_source(model_id, folder)
-    return Sources(settings.model_dirs, hub=settings.hub).find_local(model_id)
-
-
-def _count(
-    prepared: Prepared, source: Source | None, added: int, warnings: list[str]
-) -> dict[str, list[Counted]]:
-    """Count the tokens of every example of every set, with those that a method adds to each."""
-    tokenizer = None if source is None else source.folder / "tokenizer.json"
-    counter = None
-    if tokenizer is None or not tokenizer.is_file():
-        warnings.append("token counts are estimated: the model's tokenizer is not on this host")
-    else:
-        counter = TokenCounter(tokenizer)
-    sets = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
-    counted: dict[str, list[Counted]] = {}
-    for name, examples in sets.items():
-        if not examples:
-            continue
-        if counter is None:
-            found = [estimated(prepared.task, example) for example in examples]
-        else:
-            found = counter.count(prepared.task, examples)
-            warning = counter.warning() if name == "train" else None
-            if warning is not None:
-                warnings.append(f"train: {warning}")
-        counted[name] = [
-            replace(each, total=each.total + added, longest=each.longest + added) for each in found
-        ]
-    return counted
-
-
 def _told_of_length(
-    spec: JobSpec, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
+    spec: TrainingSpec, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
 ) -> list[str]:
     """Return what is to be said of the length that was asked for, and of longer examples."""
     said: list[str] = []
@@ -176,17 +148,10 @@ def _parameters(
     source: Source | None, made: Student | None, warnings: list[str]
 ) -> tuple[int, int]:
     """Return how many weights the model has, and of them those in embeddings."""
-    if source is None:
-        known = made.num_parameters() if made else None
-        why = "the network is made when the job runs" if made else "the model is not on this host"
-        assumed = known or ASSUMED
-        warnings.append(f"the estimate assumes {assumed[0]:,} parameters: {why}")
-        return assumed
-    config = source.config
-    # ALBERT and recurrent networks have embeddings of a width of their own.
-    width = config.get("embedding_size") or config.get("hidden_size") or 0
-    embeddings = int(config.get("vocab_size") or 0) * int(width)
-    if source.kind == "checkpoint":
-        return num_parameters(source.folder.with_name("network.safetensors")), embeddings
-    files = weight_files(source.folder, source.id)
-    return sum(num_parameters(path) for path in files), embeddings
+    if source is not None:
+        return size_of(source)
+    known = made.num_parameters() if made else None
+    why = "the network is made when the job runs" if made else "the model is not on this host"
+    assumed = known or ASSUMED
+    warnings.append(f"the estimate assumes {assumed[0]:,} parameters: {why}")
+    return assumed

@@ -68,9 +68,6 @@ def create_job(
 def check(body: SpecBody, identity: Writer, services: Shared) -> CheckOut:
     """Dry run: the spec with every default resolved, what the data looks like, an estimate of cost."""
     spec = parse_spec(body)
-    with services.database.read() as session:
-        service = JobService(session, identity.tenant_id, services.settings)
-        service.check_references(spec)
     return check_job(
         services.database, services.layout, services.settings, identity.tenant_id, spec
     )

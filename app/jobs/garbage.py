@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.files.tables import File
 from app.jobs.state import TERMINAL
@@ -17,6 +17,7 @@ from app.jobs.tables import Checkpoint, Job
 from app.kit.clock import now
 from app.kit.db import Database
 from app.models.tables import Model
+from app.spec.job import SPECS, makes_model
 from app.store.durable import remove_folder
 from app.store.layout import Layout
 from app.telemetry import get_logger
@@ -29,6 +30,7 @@ BATCH = 500
 
 def collect_garbage(database: Database, layout: Layout, min_age_s: float = MIN_AGE_S) -> list[Path]:
     """Remove uploads and models without a row, and what finished jobs need no more; return what went."""
+    _drop_parts(database)
     removed = [
         path
         for path in (
@@ -46,6 +48,18 @@ def collect_garbage(database: Database, layout: Layout, min_age_s: float = MIN_A
         else:
             path.unlink(missing_ok=True)
     return removed
+
+
+def _drop_parts(database: Database) -> None:
+    """Let go of the parts of outputs that were never finished: jobs that are over do not go on."""
+    kinds = [kind for kind in SPECS if not makes_model(kind)]
+    over = select(Job.id).where(Job.kind.in_(kinds), Job.state.in_(TERMINAL))
+    with database.transaction() as session:
+        session.execute(
+            update(Checkpoint)
+            .where(Checkpoint.state == "committed", Checkpoint.job_id.in_(over))
+            .values(state="deleted")
+        )
 
 
 def _files(database: Database, layout: Layout) -> Iterable[Path]:

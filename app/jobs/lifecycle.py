@@ -6,6 +6,7 @@ rows means that somebody else owns the job now. Functions take the caller's sess
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,9 +248,10 @@ def end_run(
 
 
 def succeed(
-    session: Session, claim: Claim, *, model_id: str, report: dict[str, Any], message: str
-) -> None:
-    """T4.
+    session: Session, claim: Claim, *, report: dict[str, Any], message: str,
+    model_id: str | None = None, result_files: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """T4; what came of the job is a model, files, or what its report says.
 
     Raises:
         LeaseLost: the job is not this run's, or a cancel was acknowledged meanwhile.
@@ -261,9 +263,9 @@ def succeed(
         State.SUCCEEDED,
         message,
         epoch=claim.epoch,
-        data={"model_id": model_id},
+        data={"result_files": list(result_files)} if model_id is None else {"model_id": model_id},
         model_id=model_id,
-        report=report,
+        report=report | ({"result_files": list(result_files)} if result_files else {}),
         finished_at=db_now(),
         **FREED,
     )

@@ -20,6 +20,7 @@ class JobOut(Schema):
     queue_position: int | None
     model: str
     model_id: str | None
+    result_files: list[str]
     created_at: int
     started_at: int | None
     finished_at: int | None
@@ -44,6 +45,7 @@ class JobOut(Schema):
             queue_position=queue_position,
             model=_base(job.spec.get("model") or job.spec.get("student") or ""),
             model_id=job.model_id,
+            result_files=(job.report or {}).get("result_files", []),
             created_at=int(job.created_at),
             started_at=_seconds(job.started_at),
             finished_at=_seconds(job.finished_at),

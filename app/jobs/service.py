@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.adapt.source import Sources
+from pydantic import TypeAdapter, ValidationError
+
+from app.adapt.plugins import AnyTask
+from app.adapt.source import Sources, described
+from app.adapt.task import Task
 from app.errors import Conflict, InvalidSpec, KeyReused, NotFound, Overloaded
 from app.files.repository import FileRepository
 from app.jobs import lifecycle
@@ -18,14 +23,17 @@ from app.kit.ids import new_id
 from app.models.repository import ModelRepository
 from app.models.service import PREFIX
 from app.settings import Settings
-from app.spec.job import JobSpec, parse_spec
+from app.spec.base import Sides
+from app.spec.job import JobSpec, makes_model, makes_sources, parse_spec, parse_training
 
 CHECKPOINT_PREFIX = "ckpt-"
+_TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.files.tables import File
+    from app.models.tables import Model
 
 
 @dataclass(frozen=True)
@@ -104,43 +112,53 @@ class JobService:
         self.session.refresh(job)
         return job
 
-    def check_references(self, spec: JobSpec) -> None:
+    def check_references(self, spec: JobSpec) -> JobSpec:
         """Check what the spec names and the database can answer at once: files, columns, models.
+
+        Return the spec as it is once what its models do is known.
 
         Raises:
             InvalidSpec: one of them is not there; `param` is the field that names it.
         """
-        files = FileRepository(self.session, self.tenant_id)
+        sets = {field: self._find_files(field, sides) for field, sides in spec.sets().items()}
+        models = {param: self._find_model(param, id_) for param, id_ in spec.model_ids().items()}
+        if spec.asks:
+            spec = spec.knowing(tasks_of(models, getattr(spec, "head", None)))
         for field, sides in spec.sets().items():
-            found: list[File] = []
-            for role, file_id in sides.items():
-                param = field if role is None else f"{field}.{role}"
-                try:
-                    found.append(files.get(file_id, lock="shared"))
-                except NotFound:
-                    message = f"{param}: no file {file_id!r}; upload it with POST /v1/files"
-                    raise InvalidSpec(message, param=param, code="file_not_found") from None
+            found = sets[field]
             # Parallel files have a column for each role; of what is in them, the trainer is the judge.
             summary = (found[0].summary or {}).get("columns", []) if None in sides else []
             names = [column["name"] for column in summary] or [str(role) for role in sides]
             spec.check_set(field, names, summary, found[0].filename)
-        for param, model_id in spec.model_ids().items():
-            self._check_model(param, model_id)
+        return spec
 
-    def _check_model(self, param: str, model_id: str) -> None:
-        if model_id.startswith(CHECKPOINT_PREFIX):
-            self._check_checkpoint(param, model_id)
-        elif model_id.startswith(PREFIX):
+    def _find_files(self, field: str, sides: Sides) -> list[File]:
+        files = FileRepository(self.session, self.tenant_id)
+        found: list[File] = []
+        for role, file_id in sides.items():
+            param = field if role is None else f"{field}.{role}"
             try:
-                ModelRepository(self.session, self.tenant_id).get(model_id, lock="shared")
+                found.append(files.get(file_id, lock="shared"))
+            except NotFound:
+                message = f"{param}: no file {file_id!r}; upload it with POST /v1/files"
+                raise InvalidSpec(message, param=param, code="file_not_found") from None
+        return found
+
+    def _find_model(self, param: str, model_id: str) -> Model | Job | None:
+        """Return a finished model, or the job that made a checkpoint; None of a base model."""
+        if model_id.startswith(CHECKPOINT_PREFIX):
+            return self._check_checkpoint(param, model_id)
+        if model_id.startswith(PREFIX):
+            try:
+                return ModelRepository(self.session, self.tenant_id).get(model_id, lock="shared")
             except NotFound:
                 message = f"{param}: no finished model {model_id!r}; GET /v1/models lists them"
                 raise InvalidSpec(message, param=param, code="model_not_found") from None
-        else:
-            sources = Sources(self.settings.model_dirs, hub=self.settings.hub)
-            sources.check_name(model_id, param=param)
+        sources = Sources(self.settings.model_dirs, hub=self.settings.hub)
+        sources.check_name(model_id, param=param)
+        return None
 
-    def _check_checkpoint(self, param: str, checkpoint_id: str) -> None:
+    def _check_checkpoint(self, param: str, checkpoint_id: str) -> Job:
         """A job that is still at work drops its older checkpoints; a finished one keeps what it has."""
         found = self.jobs.checkpoint(checkpoint_id)
         if found is None:
@@ -155,6 +173,11 @@ class JobService:
                 "wait for its end, or cancel it"
             )
             raise InvalidSpec(message, param=param, code="job_not_finished")
+        if not makes_sources(job.kind):
+            what = "of several tasks" if makes_model(job.kind) else "a part of the output"
+            message = f"{param}: {checkpoint_id} is {what} of {job.id}, and no model of one task"
+            raise InvalidSpec(message, param=param, code="model_not_found")
+        return job
 
     def _replay(self, idempotency: Idempotency, job_id: str) -> tuple[Job, int | None] | None:
         row = IdempotencyKey(
@@ -174,6 +197,30 @@ class JobService:
             message = f"Idempotency-Key {idempotency.key!r} came with another request before"
             raise KeyReused(message, param="Idempotency-Key")
         return self.jobs.get_placed(earlier.resource_id)
+
+
+def tasks_of(models: Mapping[str, Model | Job | None], head: str | None = None) -> dict[str, Task]:
+    """Return the tasks of finished models and checkpoints by the field that names each.
+
+    `head` names the one that is asked for of a model that does several.
+
+    Raises:
+        InvalidSpec: one that this version does not know, or knows with other fields.
+    """
+    tasks: dict[str, Task] = {}
+    for param, found in models.items():
+        if isinstance(found, Job):
+            tasks[param] = parse_training(found.resolved or found.spec).task
+        elif found is not None:
+            try:
+                facts = described(found.manifest["facts"], head, found.id)
+                tasks[param] = _TASK.validate_python(facts["task"])
+            except ValidationError as error:
+                message = (
+                    f"{param}: {found.id} was made by a version of Attune that differs too much"
+                )
+                raise InvalidSpec(message, param=param, code="incompatible_model") from error
+    return tasks
 
 
 def file_in_use(session: Session, tenant_id: str, file_id: str) -> bool:

@@ -28,6 +28,7 @@ class Phase(StrEnum):
     TEACHING = "teaching"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    PREDICTING = "predicting"
     SAVING = "saving"
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints
 
 from app.kit.schema import Frozen
-from app.spec.runtime import Runtime
+from app.spec.runtime import Execution, Runtime
+
+if TYPE_CHECKING:
+    from app.adapt.task import Task
 
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -26,10 +29,11 @@ class BaseSpec(Frozen, ABC):
     `version` names the shape, so that stored specs parse for ever.
     """
 
+    asks: ClassVar[bool] = False  # what it needs depends on what its models do: see `knowing`
+
     version: Literal[1] = 1
-    suffix: Suffix | None = Field(default=None, description="Part of the finished model's id.")
     metadata: dict[MetaKey, MetaValue] = Field(default={}, max_length=16)
-    runtime: Runtime = Runtime()
+    runtime: Execution = Execution()
 
     @property
     @abstractmethod
@@ -56,6 +60,34 @@ class BaseSpec(Frozen, ABC):
             InvalidData: they are not.
         """
 
+    def knowing(self, tasks: Mapping[str, Task]) -> Self:
+        """Return the spec as it is once the tasks of models that it reads are known, by field.
+
+        Base models are not among them: what those can do is seen when they are loaded.
+
+        Raises:
+            InvalidSpec: the job and its models do not fit together.
+        """
+        del tasks
+        return self
+
+    @property
+    def kept_checkpoints(self) -> int | None:
+        """How many of the newest checkpoints stay; None: all, because each is a part of the result."""
+        return None
+
     def file_ids(self) -> list[str]:
         """Return the id of every file."""
         return [file_id for sides in self.sets().values() for file_id in sides.values()]
+
+
+class ModelSpec(BaseSpec):
+    """A job whose result is a model."""
+
+    suffix: Suffix | None = Field(default=None, description="Part of the finished model's id.")
+    runtime: Runtime = Runtime()  # pyright: ignore[reportIncompatibleVariableOverride] - frozen, and narrower
+
+    @property
+    def kept_checkpoints(self) -> int:
+        """As `runtime` says."""
+        return self.runtime.keep_checkpoints

@@ -9,15 +9,22 @@ from pydantic import ValidationError
 
 from app.errors import InvalidSpec
 from app.kit.schema import PLAIN, and_more
+from app.spec.base import ModelSpec
+from app.spec.batch_predict import BatchPredict
 from app.spec.distill import Distill
+from app.spec.evaluate import Evaluate
 from app.spec.fine_tune import FineTune
 from app.spec.multi_task import MultiTask
+from app.spec.training import Training
 
-JobSpec = FineTune | Distill | MultiTask
+TrainingSpec = FineTune | Distill
+JobSpec = TrainingSpec | MultiTask | Evaluate | BatchPredict
 SPECS: dict[str, type[JobSpec]] = {
     "fine_tune": FineTune,
     "distill": Distill,
     "multi_task": MultiTask,
+    "evaluate": Evaluate,
+    "batch_predict": BatchPredict,
 }
 
 
@@ -37,6 +44,26 @@ def parse_spec(value: Any) -> JobSpec:
         return SPECS[kind or "fine_tune"].model_validate(value)
     except ValidationError as error:
         raise _invalid_spec(error, value) from None
+
+
+def parse_training(value: Any) -> TrainingSpec:
+    """Return the spec of a job that made a checkpoint."""
+    spec = parse_spec(value)
+    if not isinstance(spec, Training):
+        what = "trains several tasks" if makes_model(spec.kind) else "trains nothing"
+        message = f"a job of kind {spec.kind} {what}"
+        raise InvalidSpec(message, param="kind", code="not_a_training")
+    return spec
+
+
+def makes_model(kind: str) -> bool:
+    """Say whether jobs of a kind make models."""
+    return kind in SPECS and issubclass(SPECS[kind], ModelSpec)
+
+
+def makes_sources(kind: str) -> bool:
+    """Say whether checkpoints of jobs of a kind are models of one task, and so sources of other jobs."""
+    return kind in SPECS and issubclass(SPECS[kind], Training)
 
 
 def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:

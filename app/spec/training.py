@@ -11,7 +11,7 @@ from app.adapt.dataset import resolve_columns
 from app.adapt.method import Method
 from app.adapt.plugins import METHODS, AnyLoss, AnyTask
 from app.kit.registry import expand_kind
-from app.spec.base import BaseSpec, Sides
+from app.spec.base import ModelSpec, Sides
 from app.spec.choice import AutoMethod
 from app.spec.data import Data
 from app.spec.optimization import Optimization
@@ -22,7 +22,7 @@ else:
     ChosenMethod: Any = Annotated[METHODS.union(AutoMethod), BeforeValidator(expand_kind)]
 
 
-class Stepwise(BaseSpec):
+class Stepwise(ModelSpec):
     """How weights move: what every kind of job says that has optimizer steps."""
 
     method: ChosenMethod = Field(default_factory=METHODS["full"])

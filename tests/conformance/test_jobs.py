@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from app.adapt.answering import decode_answers, parse_parameters
 from app.adapt.plugins import TASKS
 from app.serving.engine import load_model
 from app.serving.predictor import ModelRef
-from app.serving.service import decode_answers, parse_parameters
 from app.spec.job import parse_spec
 from tests.tiny import make_base_folder
 from tests.trainer_child import TRAIN_ID, TinyJob, references, series

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.adapt.architectures.shared import load_part, load_trunk
 from app.adapt.heads import export
+from app.adapt.layers.shared_trunk import load_part, load_trunk
 from app.errors import InvalidRequest, InvalidSpec
 from app.spec.job import parse_spec
 from app.store.durable import sha256_of
@@ -259,6 +259,32 @@ def test_one_id_serves_every_task(office, tmp_path):
         card = (folder / "README.md").read_text()
         assert '"task": "mood"' in card
         assert "`names` (token-classification)" in card
+
+
+def test_jobs_ask_one_of_its_heads(office):
+    finished = office.run()
+    office.models["ft:both"] = finished.folder
+
+    def ask(**fields: Any) -> Any:
+        spec = {"kind": "evaluate", "model": "ft:both", "data": {"test": TAGS_ID}, **fields}
+        assignment = office.job.assignment()
+        update = {"files": {**assignment.files, **office.files}, "models": office.models}
+        return run_recipe(
+            assignment.model_copy(update=update), parse_spec(spec), [].append, lambda: False
+        )
+
+    done = ask(head="names")
+    assert 0 <= done.report["evaluation"]["test"]["metrics"]["f1"] <= 1
+    for fields, words in (({}, "does mood, names"), ({"head": "taste"}, "name one of them")):
+        with pytest.raises(InvalidSpec, match=words) as caught:
+            ask(**fields)
+        assert caught.value.param == "head"
+    assignment = office.job.assignment().model_copy(update={"models": office.models})
+    data = {"train": TRAIN_ID}
+    spec = {"kind": "distill", "teacher": "ft:both", "student": "tiny", "data": data}
+    distill = parse_spec({**spec, "task": "text-classification"})
+    with pytest.raises(InvalidSpec, match="takes a model of one"):
+        run_recipe(assignment, distill, [].append, lambda: False)
 
 
 def test_a_task_is_taken_out_as_a_model_of_its_own(office, tmp_path):

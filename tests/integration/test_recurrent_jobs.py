@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from app.adapt.answering import decode_answers, parse_parameters
 from app.adapt.plugins import METHODS, STUDENTS, TASKS
 from app.adapt.student import Material
 from app.errors import InvalidSpec
 from app.serving.engine import load_model
 from app.serving.predictor import ModelRef
-from app.serving.service import decode_answers, parse_parameters
 from app.spec.job import parse_spec
 from tests.trainer_child import SENTENCES, TRAIN_ID, TinyJob, references, series
 from workers.protocol import Event, FinishedEvent, ResolvedEvent

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from app.adapt.answering import decode_answers, parse_parameters
 from app.errors import InvalidSpec
 from app.serving.engine import load_model
 from app.serving.predictor import ModelRef
-from app.serving.service import decode_answers, parse_parameters
 from app.spec.job import parse_spec
 from tests.tiny import make_model_folder
 from tests.trainer_child import SENTENCES, TRAIN_ID, TinyJob, references, series

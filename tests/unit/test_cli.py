@@ -14,15 +14,17 @@ from app.cli.__main__ import run
 from app.cli.context import hoist
 from app.cli.credentials import Credentials, load, resolve, save
 from app.cli.exits import Code, Failure, of_response
-from app.cli.output import duration, problems_of, size
+from app.cli.output import Output, duration, problems_of, size
 from app.cli.predict import best_of
-from app.cli.report import comparison
+from app.cli.report import comparison, show_report
 from app.cli.spec import assign, columns
+from app.cli.views import QuietView, progress_line
 
 CLOSED = "http://127.0.0.1:9"
 COMMANDS = [
     [],
     ["up"], ["down"], ["serve"], ["worker"], ["migrate"], ["quickstart"], ["check"], ["predict"],
+    ["evaluate"], ["batch-predict"],
     ["version"],
     ["files"], ["files", "upload"], ["files", "list"], ["files", "show"], ["files", "delete"],
     ["jobs"], ["jobs", "submit"], ["jobs", "list"], ["jobs", "show"], ["jobs", "watch"],
@@ -100,6 +102,12 @@ def test_version(capsys):
         (["check"], Code.USAGE),
         (["check", "missing.jsonl"], Code.DATA),
         (["predict", "ft:x"], Code.USAGE),
+        (["evaluate", "ft:x"], Code.USAGE),
+        (["evaluate", "ft:x", "missing.jsonl"], Code.DATA),
+        (["evaluate", "ft:x", "file-" + "0" * 26, "--url", CLOSED], Code.UNREACHABLE),
+        (["batch-predict", "ft:x", "missing.jsonl"], Code.DATA),
+        (["batch-predict", "ft:x", "missing.jsonl", "-o", "no/folder.jsonl"], Code.USAGE),
+        (["batch-predict", "ft:x", "missing.jsonl", "-o", "f.jsonl", "--detach"], Code.USAGE),
         (["predict", "ft:x", "--file", "missing.txt"], Code.DATA),
         (["models", "delete", "ft:x"], Code.USAGE),
         (["keys", "create", "--expires", "soon"], Code.USAGE),
@@ -320,3 +328,28 @@ def test_colour_is_for_terminals(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == Code.UNREACHABLE
     assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_what_came_of_a_job_that_makes_no_model(capsys):
+    judged = {"metrics": {"accuracy": 0.75}, "intervals": {"accuracy": [0.5, 1.0]}}
+    worst = [{"row": 7, "loss": 2.5, "expected": "good", "answered": {"label": "bad", "score": 1},
+              "input": {"text": "a  fine\nfilm"}}]  # fmt: skip
+    job = {"id": "job-1", "state": "succeeded", "model_id": None, "result_files": [],
+           "report": {"evaluation": {"test": judged}, "worst": worst}}  # fmt: skip
+    show_report(Output(), job)
+    said = capsys.readouterr()
+    assert "data\tmetric\tmodel\t95 % interval" in said.out
+    assert "7\t2.5\tgood\tbad\ta fine film" in said.out
+    assert said.err.rstrip().endswith("done")
+    QuietView(Output()).end(job)
+    QuietView(Output()).end(job | {"result_files": ["file-1"]})
+    QuietView(Output()).end(job | {"model_id": "ft:x"})
+    assert capsys.readouterr().out.split() == ["job-1", "file-1", "ft:x"]
+
+
+def test_progress_is_counted_in_what_it_is_of():
+    state = {"state": "running", "phase": "predicting", "progress": {
+        "step": 20, "total_steps": 80, "percent": 25.0, "samples_per_s": 12.0, "unit": "row"}}  # fmt: skip
+    assert progress_line(state, {}) == "predicting: 25 %  row 20/80  12 rows/s"
+    state["progress"]["unit"] = "step"
+    assert progress_line(state, {}) == "predicting: 25 %  step 20/80  12 samples/s"

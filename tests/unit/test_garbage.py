@@ -61,3 +61,34 @@ def test_only_what_nothing_points_at_goes(tmp_path: Path) -> None:
     assert kept.exists()
     assert not stale.exists()
     database.dispose()
+
+
+def test_parts_of_an_output_go_with_their_job(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    metadata.create_all(database.engine)
+    layout = Layout(tmp_path / "store")
+    with database.transaction() as session:
+        session.add(Tenant(id="tenant-a", name="a", created_at=0.0))
+        session.flush()
+        now = database_now(session)
+        job = Job(id="job-a", tenant_id="tenant-a", kind="batch_predict", spec={}, spec_sha256="",
+                  state=State.QUEUED, created_at=now, run_after=now)  # fmt: skip
+        lifecycle.accept(session, job)
+    with database.transaction() as session:
+        claim = lifecycle.claim_next(session, "w", 30.0)
+    assert claim is not None
+    part = write(layout.run("job-a", 1) / "checkpoints" / "step-00000010" / "part.jsonl").parent
+    with database.transaction() as session:
+        recording.add_checkpoint(
+            session, claim,
+            Checkpoint(id="ckpt-a", tenant_id="tenant-a", job_id="job-a", epoch=1, step=10,
+                       folder=layout.relative(part), manifest_sha256="", bytes=1, metrics={},
+                       is_best=False, state="committed", created_at=now),
+        )  # fmt: skip
+    assert collect_garbage(database, layout, min_age_s=-1) == [], "the next run goes on from it"
+    with database.transaction() as session:
+        lifecycle.fail(session, claim, {"message": "no"})
+    assert collect_garbage(database, layout, min_age_s=-1) == [layout.job_runs("job-a")]
+    with database.read() as session:
+        assert session.get_one(Checkpoint, "ckpt-a").state == "deleted"
+    database.dispose()

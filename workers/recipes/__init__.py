@@ -1,4 +1,4 @@
-"""A recipe turns one kind of spec into a training run; this is the table of them."""
+"""A recipe turns one kind of spec into a run; this is the table of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Callable
 import torch
 
 from app.errors import TrainingFailed
+from app.spec.answering import Answering
+from app.spec.batch_predict import BatchPredict
 from app.spec.distill import Distill
+from app.spec.evaluate import Evaluate
 from app.spec.fine_tune import FineTune
 from app.spec.job import JobSpec
 from app.spec.multi_task import MultiTask
-from workers.protocol import Assignment, Event, FinishedEvent
+from workers.protocol import Assignment, DoneEvent, Event, FinishedEvent
+from workers.recipes.batch_predict import BatchPredictRecipe
 from workers.recipes.distill import DistillRecipe
+from workers.recipes.evaluate import EvaluateRecipe
 from workers.recipes.fine_tune import FineTuneRecipe
 from workers.recipes.multi_task import MultiTaskRecipe
 from workers.training.report import Report
@@ -23,7 +28,7 @@ def run_recipe(
     spec: JobSpec,
     emit: Callable[[Event], None],
     should_drain: Callable[[], bool],
-) -> FinishedEvent:
+) -> FinishedEvent | DoneEvent:
     """Run the recipe of a spec's kind.
 
     Raises:
@@ -38,9 +43,15 @@ def run_recipe(
                 return MultiTaskRecipe(assignment, spec, Report(emit), should_drain).run()
             case Distill():
                 return DistillRecipe(assignment, spec, Report(emit), should_drain).run()
+            case Evaluate():
+                return EvaluateRecipe(assignment, spec, Report(emit), should_drain).run()
+            case BatchPredict():
+                return BatchPredictRecipe(assignment, spec, Report(emit), should_drain).run()
     except torch.cuda.OutOfMemoryError as error:
         message = (
             "the GPU's memory does not hold the model with its gradients and the optimizer's "
             "state; choose a smaller model or optimization.max_length"
         )
+        if isinstance(spec, Answering):
+            message = "the GPU's memory does not hold a batch; choose a smaller max_batch_tokens"
         raise TrainingFailed(message, code="out_of_memory", param="model") from error

@@ -27,9 +27,9 @@ from workers.recipes.encoding import Room, Sets, encode_sets
 from workers.recipes.objective import check_objective, make_losses
 from workers.recipes.probe import probe
 from workers.recipes.sources import Loaded, SourceLoader, pad_id_of
+from workers.training.course import Setup
 from workers.training.device import seed_step
 from workers.training.evaluate import Stage
-from workers.training.loop import Setup
 from workers.training.report import Report
 
 FRESH_STEP = -1  # the seed that new weights are drawn from: before any step

@@ -18,8 +18,9 @@ from workers.recipes.teaching import BATCH_TOKENS as TEACHER_TOKENS
 from workers.recipes.teaching import TAUGHT, encoded_by
 from workers.recipes.trials import silent
 from workers.training.batches import fit_tokens
+from workers.training.course import Setup
 from workers.training.evaluate import Evaluation, Stage, evaluate
-from workers.training.loop import Loop, Setup
+from workers.training.loop import Loop
 from workers.training.state import TrainState
 
 if TYPE_CHECKING:

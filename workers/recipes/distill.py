@@ -21,8 +21,9 @@ from workers.recipes.sources import SourceLoader
 from workers.recipes.teaching import common_task, from_network, from_rows, teacher_task
 from workers.recipes.transfer_set import augmented, unlabeled
 from workers.recipes.writing import writer, written
+from workers.training.course import Setup
 from workers.training.device import choose_device, make_deterministic
-from workers.training.loop import Loop, Setup
+from workers.training.loop import Loop
 from workers.training.report import Report
 
 

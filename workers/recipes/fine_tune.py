@@ -20,8 +20,9 @@ from workers.recipes.seeds import begin, run_seeds
 from workers.recipes.sources import SourceLoader
 from workers.recipes.trials import choose_method
 from workers.training.checkpoint import newest_state
+from workers.training.course import Setup
 from workers.training.device import choose_device, make_deterministic
-from workers.training.loop import Loop, Setup
+from workers.training.loop import Loop
 from workers.training.report import Report
 
 

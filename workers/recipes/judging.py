@@ -12,8 +12,8 @@ from app.adapt.dataset import Prepared
 from app.jobs.state import Phase
 from workers.recipes.baselines import linear_probe, untouched
 from workers.recipes.encoding import Sets
+from workers.training.course import Setup
 from workers.training.evaluate import Evaluation, evaluate
-from workers.training.loop import Setup
 from workers.training.report import Report
 from workers.training.state import TrainState
 

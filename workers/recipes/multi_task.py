@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from app.adapt.architectures.shared import HEADS, SharedTrunk, head_names
 from app.adapt.dataset import Prepared
+from app.adapt.layers.shared_trunk import HEADS, SharedTrunk, head_names
 from app.errors import InvalidSpec, within
 from app.jobs.state import Phase
 from app.spec.multi_task import MultiTask
@@ -20,13 +20,14 @@ from workers.recipes.apart import trained_apart
 from workers.recipes.bench import Bench, count
 from workers.recipes.judging import HELD_OUT, majority, spread
 from workers.recipes.reading import read_data
-from workers.recipes.saving import facts_of, lineage_of, write_model
+from workers.recipes.saving import lineage_of, write_model
 from workers.recipes.seeds import begin, run_seeds
-from workers.recipes.sources import SourceLoader
+from workers.recipes.sources import SourceLoader, facts_of
 from workers.recipes.team import Team, finished_network, named, num_parameters_apart
+from workers.training.course import Course
 from workers.training.device import choose_device, environment, make_deterministic
 from workers.training.evaluate import Evaluation, evaluate
-from workers.training.loop import Course, Loop
+from workers.training.loop import Loop
 from workers.training.report import Report
 from workers.training.several import SeveralStage
 

@@ -13,10 +13,10 @@ from app.models.card import model_card
 from app.store.durable import publish_folder, remove_folder, temporary_folder
 from app.store.manifest import write_manifest
 from workers.protocol import Assignment, FinishedEvent
-from workers.recipes.sources import Loaded
+from workers.recipes.sources import Loaded, facts_of
+from workers.training.course import Setup
 from workers.training.device import environment
 from workers.training.evaluate import Evaluation
-from workers.training.loop import Setup
 
 KIND = "model"
 
@@ -113,9 +113,3 @@ def _line(source: Source) -> list[dict[str, Any]]:
     entry |= {"job_id": facts.get("job_id"), "task": facts.get("task", {}).get("kind")}
     known = {name: value for name, value in entry.items() if value is not None}
     return [*facts.get("lineage", []), known]
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """Return what a finished model's folder says of it; of another folder nothing."""
-    path = folder / "attune.json"
-    return json.loads(path.read_text()) if path.is_file() else {}

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from workers.protocol import ResolvedEvent
+from workers.training.course import C
 from workers.training.device import environment
-from workers.training.loop import C, Loop
+from workers.training.loop import Loop
 from workers.training.report import Report
 
 

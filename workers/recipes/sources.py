@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.adapt.source import SHELL, Source, Sources, finished_source
+from pydantic import TypeAdapter
+
+from app.adapt.plugins import AnyTask
+from app.adapt.source import SHELL, Source, Sources, described, finished_source
 from app.adapt.student import Material, Student
+from app.adapt.task import Task
 from app.adapt.tokenizers import Tokenizers
-from app.errors import AttuneError, InvalidSpec
-from app.spec.job import parse_spec
-from app.spec.training import Training
+from app.errors import AttuneError
+from app.spec.job import parse_training
 from app.store.manifest import verify_folder
 from app.store.weights import check_model_folder
 from workers.protocol import Assignment, SourceCheckpoint
@@ -21,6 +25,8 @@ from workers.training.checkpoint import load_network
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
+FACTS = "attune.json"
 NO_LIMIT = 10**9  # tokenizers that know no limit say 10**30
 USUAL_LIMIT = 512
 
@@ -96,13 +102,7 @@ class SourceLoader:
     def _from_checkpoint(self, checkpoint_id: str, given: SourceCheckpoint) -> Source:
         """Make the model that the checkpoint's run would have finished with, had it stopped there."""
         verify_folder(given.folder, given.manifest_sha256)
-        spec = parse_spec(given.spec)
-        if not isinstance(spec, Training):
-            message = (
-                f"{checkpoint_id} is a checkpoint of a {spec.kind} job, which has no one task: take the "
-                "job's finished model"
-            )
-            raise InvalidSpec(message, param="model", code="model_does_not_fit")
+        spec = parse_training(given.spec)
         shell = given.folder / SHELL
         half = spec.task.network()
         method, tokenizers = spec.chosen_method, Tokenizers.load(shell)
@@ -121,6 +121,39 @@ class SourceLoader:
         self._made += 1
         folder.mkdir()
         return folder
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Return what a finished model's folder says of it; of another folder nothing."""
+    path = folder / FACTS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def task_of(
+    assignment: Assignment, model_id: str, head: str | None = None, param: str = "head"
+) -> Task | None:
+    """Return the task that a finished model or a checkpoint does; None of a base model.
+
+    Raises:
+        InvalidSpec: it does several, and `head` is none of them; with `param`.
+    """
+    folder, checkpoint = assignment.models.get(model_id), assignment.sources.get(model_id)
+    if folder is not None:
+        facts = facts_of(folder)
+        return _TASK.validate_python(described(facts, head, model_id, param)["task"])
+    return None if checkpoint is None else parse_training(checkpoint.spec).task
+
+
+def length_of(assignment: Assignment, model_id: str, head: str | None = None) -> int | None:
+    """Return to how many tokens a finished model or a checkpoint cuts texts; None of a base model."""
+    folder, checkpoint = assignment.models.get(model_id), assignment.sources.get(model_id)
+    if folder is not None:
+        facts = facts_of(folder)
+        return int(described(facts, head, model_id)["max_length"])
+    if checkpoint is None:
+        return None
+    length = parse_training(checkpoint.spec).optimization.max_length
+    return None if length == "auto" else length
 
 
 def _set_limits(source: Source, tokenizers: Tokenizers) -> int:

@@ -14,23 +14,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 
 from app.adapt.layers.internals import forward
 from app.adapt.layers.top_tokens import laid_out, likeliest
 from app.adapt.loss import internals
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Batch, Encoded, Outputs
-from app.adapt.plugins import AnyTask
 from app.adapt.source import Source
 from app.adapt.task import Task
 from app.adapt.tokenizers import Tokenizers
 from app.errors import InvalidSpec
-from app.spec.job import parse_spec
-from app.spec.training import Training
 from workers.protocol import Assignment
 from workers.recipes.objective import own_losses
-from workers.recipes.sources import SourceLoader, pad_id_of
+from workers.recipes.sources import SourceLoader, pad_id_of, task_of
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
 from workers.training.evaluate import Stage
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
     from app.adapt.task import Scores
     from workers.recipes.bench import Preparation
 
-_TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 TAUGHT = "taught"  # the place of a teacher's scores in a row's `extra`
 BATCH_TOKENS = 8_192
 BATCH_LOGITS, MIN_TOKENS = 2**26, 256  # of whole vocabularies: 256 MiB at once
@@ -66,20 +61,8 @@ def teacher_task(assignment: Assignment, model_id: str, asked: Task, param: str)
     Raises:
         InvalidSpec: it does another one.
     """
-    folder, checkpoint = assignment.models.get(model_id), assignment.sources.get(model_id)
-    if folder is not None:
-        facts = json.loads((folder / "attune.json").read_bytes())
-        if "tasks" in facts:
-            message = f"{param}: {model_id} does several tasks, and a teacher does one"
-            raise InvalidSpec(message, param=param, code="teacher_does_not_fit")
-        task = _TASK.validate_python(facts["task"])
-    elif checkpoint is not None:
-        spec = parse_spec(checkpoint.spec)
-        if not isinstance(spec, Training):
-            message = f"{param}: a {spec.kind} job, whose checkpoint this is, has no one task"
-            raise InvalidSpec(message, param=param, code="teacher_does_not_fit")
-        task = spec.task
-    else:
+    task = task_of(assignment, model_id, param=param)
+    if task is None:
         return asked
     if task.name() != asked.name():
         message = f"{param}: {model_id} does {task.name()}, and the job asks for {asked.name()}"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from app.adapt.architectures.shared import SharedTrunk
+from app.adapt.layers.shared_trunk import SharedTrunk
 from app.errors import within
 from app.spec.fine_tune import FineTune
 from app.spec.multi_task import MultiTask
@@ -19,9 +19,9 @@ from workers.recipes.bench import FRESH_STEP, Bench, check_memory, count
 from workers.recipes.encoding import Room, Sets, encode_sets
 from workers.recipes.objective import check_objective, make_losses
 from workers.recipes.sources import pad_id_of
+from workers.training.course import Course
 from workers.training.device import seed_step
 from workers.training.evaluate import Stage
-from workers.training.loop import Course
 from workers.training.mixture import Mixture
 from workers.training.report import Report
 from workers.training.several import SeveralStage, Uncertainty, marked

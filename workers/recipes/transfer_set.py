@@ -35,7 +35,9 @@ def unlabeled(
     dataset = read_set(files, "data.unlabeled", max_rows=MAX_ROWS)
     columns = prepared.task.input_columns(dataset.columns, spec.data.columns, dataset.filename)
     problems = Problems(dataset.filename)
-    examples = prepared.task.unlabeled(dataset.rows, columns, problems)
+    # What hides words of its own texts learns of these as of any other.
+    read = prepared.task.parse if prepared.task.teaching == "beside" else prepared.task.unlabeled
+    examples = read(dataset.rows, columns, problems)
     if spec.data.on_bad_rows == "fail":
         problems.raise_if_any(param="data.unlabeled")
     elif len(problems):

@@ -18,8 +18,9 @@ from app.spec.choice import AutoMethod
 from app.spec.resolve import num_steps
 from workers.protocol import AliveEvent, Event
 from workers.recipes.bench import Bench, Preparation, count
+from workers.training.course import Setup
 from workers.training.evaluate import evaluate
-from workers.training.loop import Loop, Setup
+from workers.training.loop import Loop
 from workers.training.report import Report
 
 EVALUATIONS = 4

@@ -6,7 +6,6 @@ Source: Kim and Rush 2016 (arXiv 1606.07947), section 3.2: the teacher's own out
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -53,7 +52,7 @@ def written(
     """
     task = teacher.stage.task
     task.answered(examples[0], "")  # before an hour of writing
-    asked = [replace(example, target=None) for example in examples]
+    asked = [task.asked(example) or example for example in examples]
     rows = teacher.tokenizers.encode(task, asked, teacher.max_length)
     parameters = task.parameters.model_validate(task.default_parameters())
     key = teacher_cache.key_of(f"{teacher.digest}/{parameters.model_dump_json()}", rows)
@@ -66,7 +65,7 @@ def written(
         texts = [bytes(row.astype(np.uint8)).decode() for row in kept]
     found = [
         task.answered(example, text)
-        for example, text in zip(examples, texts, strict=True)
+        for example, text in zip(asked, texts, strict=True)
         if text.strip()
     ]
     if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -96,9 +96,50 @@ class Stage:
         return batch, replace(outputs, logits=outputs.logits.float()), teacher
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What one batch of an evaluation came to: scores and the mean loss over them, or written answers."""
+
+    rows: Sequence[Any]
+    loss: float = 0.0
+
+
+class Watch(Protocol):
+    """Who follows an evaluation, whose batches are numbered from 0: the same ones each time.
+
+    What it recalls of an earlier run is not computed again.
+    """
+
+    def recall(self, number: int) -> Seen | None:
+        """Return what a batch came to, None where that is not known."""
+        ...
+
+    def scored(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
+        """Take the scores of rows."""
+        ...
+
+    def written(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
+        """Take the answers that were written to rows."""
+        ...
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def recall(self, number: int) -> None:
+        del number
+
+    def scored(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
+        pass
+
+    def written(self, number: int, seen: Seen, items: Sequence[Encoded]) -> None:
+        pass
+
+
 def evaluate(
-    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False
-) -> Evaluation:
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, *, intervals: bool = False,
+    watch: Watch | None = None,
+) -> Evaluation:  # fmt: skip
     """Run the network over a set; the loss is the mean over targets.
 
     `intervals` are for a finished model: they take a moment, and tasks that generate answer more rows.
@@ -107,8 +148,7 @@ def evaluate(
     stage.network.eval()
     # Not inference_mode: what a network caches in it could not be trained on after.
     with torch.no_grad():
-        metrics, loss = _judge(stage, encoded, max_tokens)
-        _judge_generated(stage, encoded, max_tokens, metrics, final=intervals)
+        metrics, loss = _judge(stage, encoded, max_tokens, watch or _Nobody(), final=intervals)
     stage.network.train(was_training)
     values = {"loss": loss, **metrics.compute()}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -119,33 +159,49 @@ def evaluate(
     )
 
 
-def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[Metrics, float]:
-    metrics, half = stage.task.metrics(), stage.task.network()
-    total = 0.0
-    for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
-        stage.beat()
+def written_rows(
+    task: Task, encoded: Sequence[Encoded], *, final: bool
+) -> tuple[Sequence[Encoded], Any]:
+    """Return the rows that an evaluation has answers written to, evenly spread, and the options."""
+    count, parameters = task.generation(final=final)
+    if not count or not encoded:
+        return [], parameters
+    return encoded[:: math.ceil(len(encoded) / count)], parameters
+
+
+def _judge(
+    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, watch: Watch, *, final: bool
+) -> tuple[Metrics, float]:
+    """Score all rows, and let the network write answers to some of them."""
+    metrics, total = stage.task.metrics(), 0.0
+    parts = fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens)
+    for at, part in enumerate(parts):
         items = [encoded[index] for index in part]
-        batch, outputs, loss = stage.run(items)
-        total += float(loss) * units(items)
-        metrics.add(half.scores(stage.task, outputs, batch), items)
+        seen = watch.recall(at) or _score(stage, items)
+        total += seen.loss * units(items)
+        metrics.add(seen.rows, items)
+        watch.scored(at, seen, items)
+    chosen, parameters = written_rows(stage.task, encoded, final=final)
+    further = fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens)
+    for at, part in enumerate(further, start=len(parts)):
+        items = [chosen[index] for index in part]
+        seen = watch.recall(at) or _write(stage, items, parameters)
+        metrics.add_generated(seen.rows, items)
+        watch.written(at, seen, items)
     return metrics, total / max(1, units(encoded))
 
 
-def _judge_generated(
-    stage: Stage, encoded: Sequence[Encoded], max_tokens: int, metrics: Metrics, *, final: bool
-) -> None:
-    """Let the network answer some of the rows, evenly spread over the set."""
-    count, parameters = stage.task.generation(final=final)
-    if not count:
-        return
-    chosen = encoded[:: math.ceil(len(encoded) / count)] if encoded else []
+def _score(stage: Stage, items: Sequence[Encoded]) -> Seen:
+    stage.beat()
+    batch, outputs, loss = stage.run(items)
+    return Seen(stage.task.network().scores(stage.task, outputs, batch), float(loss))
+
+
+def _write(stage: Stage, items: Sequence[Encoded], parameters: Any) -> Seen:
+    stage.beat()
     half = stage.task.network()
-    for part in fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens):
-        stage.beat()
-        items = [chosen[index] for index in part]
-        with autocast(stage.device, stage.precision):
-            answers = half.generate(stage.task, stage.network, items, stage.tokenizer, parameters)
-        metrics.add_generated(answers, items)
+    with autocast(stage.device, stage.precision):
+        return Seen(half.generate(stage.task, stage.network, items, stage.tokenizer, parameters))
 
 
 def _shares(batch: Batch, items: Sequence[Encoded], *, packs: bool) -> torch.Tensor:

@@ -9,11 +9,10 @@ A job with several seeds is one loop for each, one after the other; what they sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 
 import torch
 
@@ -22,23 +21,21 @@ from app.adapt.layers.packing import keeps_apart
 from app.adapt.loss import internals
 from app.adapt.method import Method
 from app.adapt.network import new_parameters
-from app.adapt.outputs import Encoded
 from app.errors import InvalidSpec, TrainingFailed
 from app.jobs.state import Phase
 from app.spec.training import Stepwise
 from app.store.manifest import CorruptFolder
-from workers.protocol import CheckpointRef
 from workers.training import checkpoint
 from workers.training.anchor import Anchor
 from workers.training.batches import BatchPlan
+from workers.training.course import C
 from workers.training.device import is_out_of_memory, seed_step, used_memory_mb
-from workers.training.evaluate import Evaluation, Stage
-from workers.training.mixture import MixedPlan, Mixture
+from workers.training.evaluate import Evaluation
+from workers.training.mixture import MixedPlan
 from workers.training.optim import factor, make_optimizer, set_rates
 from workers.training.report import Report
-from workers.training.several import PART, SeveralStage
+from workers.training.several import PART
 from workers.training.state import TrainState
-from workers.training.surgery import GradientSurgery
 
 MIN_BATCH_TOKENS = 64
 NO_LIMIT = 2**40
@@ -47,34 +44,6 @@ MAX_POINTS = 1_000  # of each series: more than a chart shows, few enough to kee
 
 class Drained(Exception):
     """The run saved a checkpoint and stops, as asked."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a loop runs on: a prepared network, encoded data, a resolved spec.
-
-    Checkpoints go to `folder`; without one there are none. Of several tasks `mixture` says how many rows
-    lie one behind the other, and with `surgery` their gradients are freed of conflicts.
-    """
-
-    spec: Stepwise
-    stage: Stage | SeveralStage
-    train: Sequence[Encoded]
-    validation: Sequence[Encoded]
-    folder: Path | None = None
-    checkpoints: Sequence[CheckpointRef] = ()
-    mixture: Mixture | None = None
-    surgery: GradientSurgery | None = None
-
-
-@dataclass(frozen=True)
-class Setup(Course):
-    """A course of one task."""
-
-    stage: Stage
-
-
-C = TypeVar("C", bound=Course)
 
 
 class Loop(Generic[C]):

@@ -73,7 +73,10 @@ class Report:
             return {}
         return {"samples_per_s": self._rates[0], "tokens_per_s": self._rates[1]}
 
-    def progress(self, step: int, total: int, epoch: float, *, force: bool = False) -> None:
+    def progress(
+        self, step: int, total: int, epoch: float, *, force: bool = False,
+        unit: Literal["step", "row"] = "step",
+    ) -> None:  # fmt: skip
         """Send where the run stands, unless it was just said."""
         now = monotonic()
         if self._started is None:
@@ -93,5 +96,6 @@ class Report:
                 eta_s=None if eta is None else round(eta, 1),
                 samples_per_s=None if rates is None else round(rates[0], 2),
                 tokens_per_s=None if rates is None else round(rates[1], 1),
+                unit=unit,
             )
         )

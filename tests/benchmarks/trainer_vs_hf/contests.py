@@ -18,7 +18,6 @@ from transformers import (
     DataCollatorForSeq2Seq,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
-    Seq2SeqTrainer,
     Trainer,
 )
 
@@ -129,7 +128,6 @@ CONTESTS = {
         encode=encode_pairs,
         network=lambda base, labels: AutoModelForSeq2SeqLM.from_pretrained(base),
         collator=DataCollatorForSeq2Seq,
-        trainer=Seq2SeqTrainer,
         model=small_t5.NAME,
         is_written=True,
         # Both begin with the weights in the folder, random as they are; answers are not compared.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from app.adapt.language_metrics import TokenMetrics
+from app.adapt.language_metrics import TokenMetrics, row_loss
 from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from app.adapt.outputs import Encoded
-    from app.adapt.task import Metrics
+    from app.adapt.task import Metrics, Scores
 
 
 class FillMask(Task):
@@ -58,12 +58,6 @@ class FillMask(Task):
                 code = "empty_text" if is_empty else "wrong_type"
                 problems.add(Problem(code, message, row.number, column))
         return examples
-
-    def unlabeled(
-        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
-    ) -> list[Example]:
-        """Return texts like those to learn from: none has an answer but itself."""
-        return self.parse(rows, columns, problems)
 
     def fit(self, examples: Sequence[Example], filename: str) -> Self:
         """Refuse data without one usable row."""
@@ -141,6 +135,19 @@ class FillMask(Task):
         del parameters
         masks = [mask for answer in answers for mask in answer]
         return masks[0] if len(masks) == 1 else masks
+
+    def row_loss(self, scores: Scores, encoded: Encoded) -> float:
+        """Return the mean negative log-likelihood of the tokens that were hidden."""
+        del encoded
+        return row_loss(scores)
+
+    def expected(self, example: Example) -> None:
+        """Return nothing: what was hidden is in the text."""
+        del example
+
+    def asked(self, example: Example) -> None:
+        """Return nothing: a predict call says itself what is hidden."""
+        del example
 
     def example_input(self) -> Any:
         """Return a text with a mask."""

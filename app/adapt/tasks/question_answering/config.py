@@ -57,12 +57,14 @@ class QuestionAnswering(Task):
             "answers",
             ("answer", "answer_text", "label"),
             description="What is right, and where it is.",
+            is_target=True,
         ),
         Role(
             "answer_start",
             ("start",),
             required=False,
             description="Where an answer that is a string begins, in characters.",
+            is_target=True,
         ),
     )
 
@@ -175,6 +177,14 @@ class QuestionAnswering(Task):
     def merge(self, answers: list[Any], parameters: Any) -> Any:
         """Return the best answer of all windows."""
         return predict.answer(answers, parameters, may_be_none=self.unanswerable is True)
+
+    def row_loss(self, scores: Scores, encoded: Encoded) -> float:
+        """Return the mean cross-entropy of the answer's first and last token in this window."""
+        return predict.row_loss(scores, encoded.target)
+
+    def expected(self, example: Example) -> Any:
+        """Return the right answers; none where the context holds none."""
+        return list(example.target.texts)
 
     def example_input(self) -> Any:
         """Return a question with its context."""

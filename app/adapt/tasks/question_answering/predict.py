@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from pydantic import AliasChoices, Field
 
+from app.adapt.rows import log_softmax
 from app.adapt.task import Example, Parameters
 from app.errors import InvalidRequest
 
@@ -78,6 +79,11 @@ def parse_input(value: Any, index: int) -> Example:
             message = f"{where}.{name}: a non-empty text is needed"
             raise InvalidRequest(message, param=f"{where}.{name}")
     return Example(row=index, inputs={"question": entry["question"], "context": entry["context"]})
+
+
+def row_loss(scores_T2: Scores, target: tuple[int, int]) -> float:
+    """Return -1/2 (log softmax(z_1)[first] + log softmax(z_2)[last]) of one window."""
+    return -sum(float(log_softmax(scores_T2[:, side])[at]) for side, at in enumerate(target)) / 2
 
 
 def window_of(scores: Scores, encoded: Encoded) -> Window:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -187,6 +188,36 @@ class SentenceSimilarity(Task):
         """Return a vector, or cosines."""
         del parameters
         return predict.decode(scores, encoded)
+
+    def input_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map two sentences, or else a text, to columns; what is given goes first."""
+        columns = super().input_columns(found, given, filename)
+        wanted = [("sentence1", "sentence2"), ("text",), ("sentence1",), ("sentence2",)]
+        if "text" in given:
+            wanted.insert(0, ("text",))
+        for roles in wanted:
+            if all(role in columns for role in roles):
+                return {role: columns[role] for role in roles}
+        message = (
+            f"{filename} has no columns for 'sentence1' and 'sentence2', or 'text': {list(found)}"
+        )
+        raise InvalidData(message, param="data.columns", code="column_not_found",
+                          details={"file": filename, "found": list(found)})  # fmt: skip
+
+    def row_loss(self, scores: Any, encoded: Encoded) -> float | None:
+        """Return (cos - y)^2 of scored pairs, 1 - cos of pairs; a labelled text has none by itself."""
+        return predict.row_loss(scores, encoded.target, self.form)
+
+    def expected(self, example: Example) -> Any:
+        """Return the score or the label; of pairs, nothing."""
+        return example.target.value
+
+    def asked(self, example: Example) -> Example:
+        """Return a text, or two."""
+        inputs = {role: text for role, text in example.inputs.items() if role != "negative"}
+        return replace(example, inputs=inputs, target=None)
 
     def distance(self) -> str:
         """Return the cosine of vectors."""

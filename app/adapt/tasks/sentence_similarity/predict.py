@@ -50,6 +50,14 @@ def decode(vectors_SD: NDArray[np.float32], encoded: Encoded) -> Any:
     return {"scores": scores} if "sentences" in encoded.extra["asks"] else {"score": scores[0]}
 
 
+def row_loss(vectors_SD: NDArray[np.float32], target: Any, form: str) -> float | None:
+    """Return (cos(a, b) - y)^2 of a scored pair, 1 - cos(a, b) of one that belongs together."""
+    if form == "labelled":
+        return None
+    cosine = float(cosines(vectors_SD[:1], vectors_SD[1:2])[0, 0])
+    return (cosine - float(target)) ** 2 if form == "scored" else 1.0 - cosine
+
+
 def cosines(left_ND: NDArray[Any], right_MD: NDArray[Any]) -> NDArray[Any]:
     """Return (N, M)."""
     left_ND = left_ND / np.linalg.norm(left_ND, axis=1, keepdims=True).clip(1e-12)

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from app.adapt.task import DataReport, Example, Role
-from app.adapt.tasks.summarization.metrics import SummaryMetrics
+from app.adapt.tasks.summarization.metrics import SummaryMetrics, rouge_l
 from app.adapt.text_to_text import TextToText
 from app.kit.counting import counted, in_rows
 
 if TYPE_CHECKING:
+    from app.adapt.outputs import Encoded, Generated
     from app.adapt.task import Metrics, Network
 
 
@@ -32,6 +33,7 @@ class Summarization(TextToText):
             "summary",
             ("target", "highlights", "tldr", "title", "headline", "output", "label"),
             description="The summary, or a list of several good ones.",
+            is_target=True,
         ),
     )  # fmt: skip
 
@@ -54,6 +56,10 @@ class Summarization(TextToText):
     def metrics(self) -> Metrics:
         """Return ROUGE."""
         return SummaryMetrics()
+
+    def sentence_score(self, answer: Generated, encoded: Encoded) -> tuple[str, float]:
+        """Return ROUGE-L."""
+        return "rougeL", rouge_l(answer.text, encoded.extra["references"])
 
     def primary_metric(self) -> tuple[str, bool]:
         """F1 of the longest common subsequence."""

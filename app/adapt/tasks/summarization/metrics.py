@@ -55,6 +55,11 @@ class SummaryMetrics(TokenMetrics):
         return found | super().intervals()
 
 
+def rouge_l(text: str, references: Sequence[str]) -> float:
+    """Return F1 of ROUGE-L of one summary; of several references the best counts."""
+    return float(_scorer().score_multi(references, text)["rougeL"].fmeasure)
+
+
 def _scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 

@@ -11,7 +11,7 @@ from app.adapt.labels import label_of
 from app.adapt.outputs import Teaching
 from app.adapt.reader import Problems, Row
 from app.adapt.task import DataReport, Example, Network, Parameters, Role, Task
-from app.adapt.tasks.text_classification import data, predict, report
+from app.adapt.tasks.text_classification import base, data, predict, report
 from app.adapt.tasks.text_classification.metrics import (
     MultiLabelMetrics,
     RegressionMetrics,
@@ -204,6 +204,32 @@ class TextClassification(Task):
         del theirs, ours
         (answer,) = scores
         return answer
+
+    def input_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map texts to columns: both of them where the model reads two, else the one."""
+        columns = super().input_columns(found, given, filename)
+        if self.pair is not True and "text_pair" not in given:
+            columns.pop("text_pair", None)
+        elif self.pair is True and "text_pair" not in columns:
+            raise data.no_pair(filename)
+        return columns
+
+    def input_value(self, given: Mapping[str, Any]) -> Any:
+        """Return one text or two; a number is a text, as in rows that are learned from."""
+        return super().input_value({role: data.as_text(value) for role, value in given.items()})
+
+    def row_loss(self, scores: Scores, encoded: Encoded) -> float:
+        """Return cross-entropy, the labels' mean binary cross-entropy, or the squared error."""
+        return predict.row_loss(scores, encoded.target, self.fitted_problem)
+
+    def as_base(self, config: Mapping[str, Any]) -> Self:
+        """Take problem and labels from a base model's head; labels that are given go before its names."""
+        problem, labels = base.head_of(config, self.labels)
+        if self.problem not in {"auto", problem}:
+            problem = self.problem
+        return self.model_copy(update={"problem": problem, "labels": labels})
 
     def example_input(self) -> Any:
         """Return a text, or two."""

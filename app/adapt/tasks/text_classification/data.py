@@ -49,9 +49,7 @@ def parse(
 
 
 def _text(row: Row, column: str, problems: Problems, name: str = "the text") -> str | None:
-    value = row.values.get(column)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
+    value = as_text(row.values.get(column))
     if isinstance(value, str) and value.strip():
         return value
     if value is None or isinstance(value, str):
@@ -61,6 +59,12 @@ def _text(row: Row, column: str, problems: Problems, name: str = "the text") -> 
         message = f"{name} must be a string, not {type(value).__name__}"
         problems.add(Problem("wrong_type", message, row.number, column, cut(str(value), SHOWN)))
     return None
+
+
+def as_text(value: Any) -> Any:
+    """Return a number as its text, and anything else as it is."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if is_number else value
 
 
 def _target(row: Row, column: str, problems: Problems) -> Any:

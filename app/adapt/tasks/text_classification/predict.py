@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from app.adapt.rows import log_softmax
 from app.adapt.task import Example, Parameters
 from app.errors import InvalidRequest
 
@@ -72,6 +73,23 @@ def decode(
         probabilities = sigmoid(scores)
         answer = {"labels": [labels[i] for i in order if probabilities[i] >= threshold]}
     return answer | {"scores": ranked[: parameters.top_k]}
+
+
+def row_loss(scores: Scores, target: Any, problem: str) -> float:
+    """Return the loss of the logits z (C,) of one row.
+
+    Single label: -log softmax(z)[y]. Multi-label: the mean over labels of log(1 + exp(-z)) where the
+    label holds, and log(1 + exp(z)) where not. Regression: (z - y)^2.
+    """
+    match problem:
+        case "single_label":
+            return -float(log_softmax(scores)[target])
+        case "multi_label":
+            signs = np.ones(len(scores))
+            signs[target] = -1.0
+            return float(np.logaddexp(0.0, signs * scores).mean())
+        case _:
+            return (float(scores[0]) - float(target)) ** 2
 
 
 def softmax(scores: Scores) -> Scores:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from app.adapt.language_metrics import row_loss
 from app.adapt.outputs import Teaching
 from app.adapt.reader import Problem, Problems, Row
 from app.adapt.task import Architecture, DataReport, Example, Network, Parameters, Role, Task
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from app.adapt.outputs import Encoded
-    from app.adapt.task import Metrics
+    from app.adapt.task import Metrics, Scores
 
 SAMPLES = 8  # answers to held-out rows that the report shows
 
@@ -72,9 +73,22 @@ class TextGeneration(Task):
             ("response", "output", "answer", "target"),
             required=False,
             description="The answer.",
+            is_target=True,
         ),
-        Role("chosen", ("preferred",), required=False, description="The better answer."),
-        Role("rejected", ("dispreferred",), required=False, description="The worse one."),
+        Role(
+            "chosen",
+            ("preferred",),
+            required=False,
+            description="The better answer.",
+            is_target=True,
+        ),
+        Role(
+            "rejected",
+            ("dispreferred",),
+            required=False,
+            description="The worse one.",
+            is_target=True,
+        ),
         Role("text", ("content", "document"), required=False, description="A text to go on with."),
     )
 
@@ -202,12 +216,6 @@ class TextGeneration(Task):
             )
             raise InvalidSpec(message, param="data.train", code="teacher_does_not_fit")
 
-    def unlabeled(
-        self, rows: Iterable[Row], columns: Mapping[str, str], problems: Problems
-    ) -> list[Example]:
-        """Return prompts, or chats without their last answer."""
-        return data.asked(rows, columns, problems, is_chat=self.form == "messages")
-
     def answered(self, example: Example, text: str) -> Example:
         """Take the text as the answer.
 
@@ -220,6 +228,38 @@ class TextGeneration(Task):
             )
             raise InvalidSpec(message, param="data", code="no_prompts")
         return replace(example, target=data.Answer(self.form, text))
+
+    def input_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map messages, a prompt or a text to columns: what is given, else as the model learned them."""
+        columns = super().input_columns(found, given, filename)
+        first = "text" if self.form == "text" else "prompt" if self.form == "completion" else None
+        roles = [*given, *([first] if first else []), "messages", "prompt", "text"]
+        chosen = next((role for role in roles if role in columns and role != "input"), None)
+        if chosen is None:
+            message = f"{filename} has no column for 'messages', 'prompt' or 'text'; it has: {list(found)}"
+            raise InvalidData(message, param="data.columns", code="column_not_found",
+                              details={"file": filename, "found": list(found)})  # fmt: skip
+        kept = (chosen, "input") if chosen == "prompt" else (chosen,)
+        return {role: columns[role] for role in kept if role in columns}
+
+    def input_value(self, given: Mapping[str, Any]) -> Any:
+        """Return what is asked, with the column that it is about."""
+        return data.input_value(given)
+
+    def row_loss(self, scores: Scores, encoded: Encoded) -> float:
+        """Return the mean negative log-likelihood of what is learned, or DPO's term of a pair."""
+        del encoded
+        return predict.preference_loss(scores) if self.form == "preference" else row_loss(scores)
+
+    def expected(self, example: Example) -> Any:
+        """Return the answer, or the better and the worse one."""
+        return data.expected(example.target)
+
+    def asked(self, example: Example) -> Example | None:
+        """Return the prompt, or a chat up to its last question; None of a text that is learned whole."""
+        return None if self.form == "text" else data.asked(example)
 
     def example_input(self) -> Any:
         """Return a prompt."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from app.adapt.reader import Problem, Problems, Row
@@ -65,45 +65,6 @@ def parse(
     return examples
 
 
-def asked(
-    rows: Iterable[Row], columns: Mapping[str, str], problems: Problems, *, is_chat: bool
-) -> list[Example]:
-    """Return prompts without answers; of a chat that has one, what comes before its last."""
-    examples: list[Example] = []
-    for row in rows:
-        found = _asked_chat(row, columns) if "messages" in columns else _asked_prompt(row, columns)
-        if isinstance(found, Problem):
-            problems.add(found)
-        elif is_chat and "messages" not in found:
-            chat = [{"role": "user", "content": found["prompt"]}]
-            examples.append(Example(row.number, {"messages": chat}))
-        else:
-            examples.append(Example(row.number, found))
-    return examples
-
-
-def _asked_chat(row: Row, columns: Mapping[str, str]) -> dict[str, Any] | Problem:
-    messages = messages_of(row.values.get(columns["messages"]))
-    if isinstance(messages, str):
-        return Problem("wrong_messages", messages, row.number, columns["messages"])
-    while messages and messages[-1]["role"] == "assistant":
-        messages = messages[:-1]
-    if not messages:
-        message = "nobody asks anything"
-        return Problem("wrong_messages", message, row.number, columns["messages"])
-    return {"messages": messages}
-
-
-def _asked_prompt(row: Row, columns: Mapping[str, str]) -> dict[str, Any] | Problem:
-    column = columns.get("prompt") or columns.get("text") or next(iter(columns.values()))
-    prompt = row.values.get(column)
-    fault = _text_fault("the prompt", prompt)
-    if fault is not None:
-        return Problem(*fault, row.number, column)
-    joined = _with_input(str(prompt), row, columns)
-    return joined if isinstance(joined, Problem) else {"prompt": joined}
-
-
 def messages_of(value: Any) -> list[Message] | str:
     """Return the messages of a chat as `{"role", "content"}`, or what is wrong with them.
 
@@ -143,6 +104,34 @@ def _content(value: Any) -> str | None:
             return None
         texts.append(text)
     return "".join(texts) if texts else None
+
+
+def input_value(given: Mapping[str, Any]) -> Any:
+    """Return an element of a predict call's `inputs` of one row's values by role."""
+    value = dict(given)
+    more = value.pop("input", None)
+    prompt = value.get("prompt")
+    if isinstance(prompt, str) and isinstance(more, str) and more.strip():
+        value["prompt"] = f"{prompt}\n\n{more}"
+    return value
+
+
+def asked(example: Example) -> Example:
+    """Return an example without its answers: what is asked last comes last."""
+    messages: list[Message] = list(example.inputs.get("messages", []))
+    while messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    inputs = {**example.inputs, "messages": messages} if messages else example.inputs
+    return replace(example, inputs=inputs, target=None)
+
+
+def expected(answer: Answer) -> Any:
+    """Return the right answer as JSON has it; nothing of a text that is learned as a whole."""
+    if answer.form == "text":
+        return None
+    if answer.rejected is not None:
+        return {"chosen": answer.text, "rejected": answer.rejected}
+    return answer.text
 
 
 def _chat(row: Row, columns: Mapping[str, str]) -> Example | Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from pydantic import Field
 
 from app.adapt.generation import GenerationParameters
@@ -13,6 +14,9 @@ from app.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from app.adapt.outputs import Encoded
+    from app.adapt.task import Scores
+
+BETA = 0.1
 
 
 class ChatParameters(GenerationParameters):
@@ -45,6 +49,11 @@ def parse_input(value: Any, index: int, *, is_chat: bool) -> Example:
     if is_chat:
         return Example(index, {"messages": [{"role": "user", "content": value}]})
     return Example(index, {"prompt": value})
+
+
+def preference_loss(rewards_2: Scores) -> float:
+    """Return -log sigmoid(beta (r_chosen - r_rejected)) with DPO's usual beta; see the loss `dpo`."""
+    return float(np.logaddexp(0.0, -BETA * (float(rewards_2[0]) - float(rewards_2[1]))))
 
 
 def decode(scores: Any, encoded: Encoded, parameters: ChatParameters) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -16,7 +17,7 @@ from app.adapt.tasks.token_classification import data, predict, report
 from app.adapt.tasks.token_classification.align import align
 from app.adapt.tasks.token_classification.metrics import SpanMetrics
 from app.adapt.tasks.token_classification.words import OUTSIDE, cut_at, other_scheme, tags_of
-from app.errors import InvalidData
+from app.errors import InvalidData, InvalidSpec
 from app.kit.counting import cut
 
 if TYPE_CHECKING:
@@ -222,6 +223,42 @@ class TokenClassification(Task):
     def align(self, scores: Sequence[Scores], theirs: Sequence[Encoded], ours: Encoded) -> Scores:
         """Return the teacher's scores of the pieces that lie where the student's do."""
         return align(scores, theirs, ours, self.labels)
+
+    def input_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Map tokens or else a text to a column; one that is given goes first."""
+        columns = super().input_columns(found, given, filename)
+        for role in [*(role for role in ("tokens", "text") if role in given), "tokens", "text"]:
+            if role in columns:
+                return {role: columns[role]}
+        message = f"{filename} has no column for 'tokens' or 'text'; it has: {list(found)}"
+        raise InvalidData(message, param="data.columns", code="column_not_found",
+                          details={"file": filename, "found": list(found)})  # fmt: skip
+
+    def row_loss(self, scores: Scores, encoded: Encoded) -> float:
+        """Return the mean cross-entropy of the pieces that the row answers for."""
+        return data.row_loss(scores, encoded)
+
+    def expected(self, example: Example) -> Any:
+        """Return the marked spans."""
+        return [asdict(span) for span in example.target.spans]
+
+    def as_base(self, config: Mapping[str, Any]) -> Self:
+        """Take the kinds of spans from a base model's labels, which must be in our order."""
+        if self.entities is not None:
+            return self
+        named: dict[str, str] = config.get("id2label") or {}
+        labels = [named[key] for key in sorted(named, key=int)]
+        entities = [label[2:] for label in labels if label.startswith("B-")]
+        task = self.model_copy(update={"entities": entities or ["none"]})
+        if task.labels != labels:
+            message = (
+                f"the model's labels are {labels[:6]}, and token-classification reads O, then B- and I- of "
+                "each kind; a model that is fine-tuned here has them so"
+            )
+            raise InvalidSpec(message, param="model", code="model_does_not_fit")
+        return task
 
     def example_input(self) -> Any:
         """Return a sentence with names in it."""

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
+import numpy as np
+
 from app.adapt.outputs import Encoded
 from app.adapt.reader import Problem, Problems, Row
+from app.adapt.rows import log_softmax
 from app.adapt.task import Example
 from app.adapt.tasks.token_classification.words import (
     OUTSIDE,
@@ -340,6 +343,15 @@ def piece_note(text: str, marked: Marked, pieces: Sequence[Offsets]) -> str | No
         if any(start < edge < end for edge in edges):
             return PIECE_NOTE
     return None
+
+
+def row_loss(scores_TC: Scores, encoded: Encoded) -> float:
+    """Return -1/P sum_t log softmax(z_t)[y_t] over the P pieces that the row answers for, 0 of none."""
+    places = np.array([at for at, tag in enumerate(encoded.target) if tag != IGNORED], dtype=int)
+    if not places.size:
+        return 0.0
+    tags = np.array(encoded.target)[places]
+    return -float(log_softmax(scores_TC[places])[np.arange(len(places)), tags].mean())
 
 
 def target_of(scores_TC: Scores, encoded: Encoded) -> list[int]:

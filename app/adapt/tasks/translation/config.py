@@ -10,11 +10,16 @@ from pydantic import Field
 
 from app.adapt.reader import Problem, Problems
 from app.adapt.task import Example, Role
-from app.adapt.tasks.translation.metrics import TranslationMetrics, segmentation_for
+from app.adapt.tasks.translation.metrics import (
+    TranslationMetrics,
+    segmentation_for,
+    sentence_chrf,
+)
 from app.adapt.text_to_text import TextToText
 from app.errors import InvalidData
 
 if TYPE_CHECKING:
+    from app.adapt.outputs import Encoded, Generated
     from app.adapt.reader import Row
     from app.adapt.task import Metrics, Network
 
@@ -43,6 +48,7 @@ class Translation(TextToText):
             "target",
             ("tgt", "target_text", "reference", "output", "label"),
             description="Its translation, or a list of several.",
+            is_target=True,
         ),
     )
 
@@ -136,6 +142,30 @@ class Translation(TextToText):
     def metrics(self) -> Metrics:
         """Return BLEU and chrF."""
         return TranslationMetrics("13a" if self.segmentation == "auto" else self.segmentation)
+
+    def input_columns(
+        self, found: Sequence[str], given: Mapping[str, str], filename: str
+    ) -> dict[str, str]:
+        """Find the source as `resolve_columns` does: by role, by language, or nested."""
+        roles = {role: column for role, column in given.items() if role == "source"}
+        by_lower = {name.lower(): name for name in reversed(found)}
+        code = (self.source_language or "").lower()
+        named = [by_lower[name] for name in (code, code.partition("_")[0]) if name in by_lower]
+        if not roles and (named or NESTED in found):
+            roles = {"source": named[0] if named else NESTED}
+        return super().input_columns(found, roles, filename)
+
+    def input_value(self, given: Mapping[str, Any]) -> Any:
+        """Return the source; of the nested form its own language, else the first."""
+        value = given.get("source")
+        if not isinstance(value, dict) or not value:
+            return super().input_value(given)
+        nested = cast("dict[str, Any]", value)
+        return nested.get(self.source_language or next(iter(nested)))
+
+    def sentence_score(self, answer: Generated, encoded: Encoded) -> tuple[str, float]:
+        """Return chrF."""
+        return "chrf", sentence_chrf(answer.text, encoded.extra["references"])
 
     def primary_metric(self) -> tuple[str, bool]:
         """Return chrF, which is finer than BLEU on few rows."""

@@ -90,6 +90,13 @@ class TranslationMetrics(TokenMetrics):
         ]
 
 
+def sentence_chrf(text: str, references: Sequence[str]) -> float:
+    """Return chrF2 in 0 to 100 of one sentence, as sacreBLEU has it."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().sentence_score(text, list(references)).score)
+
+
 def segmentation_for(targets: Iterable[str]) -> str:
     """Return the sacreBLEU tokenizer for most of these texts: zh, char for other scripts without spaces."""
     sample = list(islice(targets, SAMPLE))

@@ -138,7 +138,7 @@ def load_part(folder: Path, name: str, model_class: Any, trunk: PreTrainedModel)
         network = model_class.from_config(config)
     whole = graft(network, trunk)
     if whole is trunk:
-        return trunk
+        return noted(trunk, [])
     tensors: dict[str, Tensor] = load_file(place / HEAD)
     whole.load_state_dict(tensors, strict=False, assign=True)
     whole.tie_weights()
@@ -146,7 +146,7 @@ def load_part(folder: Path, name: str, model_class: Any, trunk: PreTrainedModel)
     if lost:
         message = f"{place / HEAD} has no {lost[0]!r}"
         raise CorruptFolder(message)
-    return whole
+    return noted(whole, [])
 
 
 def trunk_patterns(network: SharedTrunk) -> Sequence[str]:
