@@ -11,9 +11,14 @@ from app.errors import InvalidSpec
 from app.kit.schema import PLAIN, and_more
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
+from app.spec.pretrain import Pretrain
 
-JobSpec = FineTune | Distill
-SPECS: dict[str, type[JobSpec]] = {"fine_tune": FineTune, "distill": Distill}
+JobSpec = FineTune | Distill | Pretrain
+SPECS: dict[str, type[JobSpec]] = {
+    "fine_tune": FineTune,
+    "distill": Distill,
+    "pretrain": Pretrain,
+}
 
 
 def parse_spec(value: Any) -> JobSpec:

@@ -22,15 +22,10 @@ else:
     ChosenMethod: Any = Annotated[METHODS.union(AutoMethod), BeforeValidator(expand_kind)]
 
 
-class Training(BaseSpec):
-    """Which task, on which data, by which method and with which objective."""
+class Stepwise(BaseSpec):
+    """How weights move: what every kind of job says that has optimizer steps."""
 
-    task: AnyTask
-    data: Data
     method: ChosenMethod = Field(default_factory=METHODS["full"])
-    losses: list[AnyLoss] | None = Field(
-        default=None, min_length=1, description="The objective; null: the task's own loss."
-    )
     optimization: Optimization = Optimization()
 
     @property
@@ -40,6 +35,16 @@ class Training(BaseSpec):
             message = "the method has not been chosen"
             raise AssertionError(message)  # noqa: TRY004 - our own bug, not a wrong type
         return self.method
+
+
+class Training(Stepwise):
+    """Which task, on which data, by which method and with which objective."""
+
+    task: AnyTask
+    data: Data
+    losses: list[AnyLoss] | None = Field(
+        default=None, min_length=1, description="The objective; null: the task's own loss."
+    )
 
     def sets(self) -> dict[str, Sides]:
         """Return the files of each set of data, by the path of the field that names it."""

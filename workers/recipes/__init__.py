@@ -10,9 +10,11 @@ from app.errors import TrainingFailed
 from app.spec.distill import Distill
 from app.spec.fine_tune import FineTune
 from app.spec.job import JobSpec
+from app.spec.pretrain import Pretrain
 from workers.protocol import Assignment, Event, FinishedEvent
 from workers.recipes.distill import DistillRecipe
 from workers.recipes.fine_tune import FineTuneRecipe
+from workers.recipes.pretrain import PretrainRecipe
 from workers.training.report import Report
 
 
@@ -34,6 +36,8 @@ def run_recipe(
                 return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
             case Distill():
                 return DistillRecipe(assignment, spec, Report(emit), should_drain).run()
+            case Pretrain():
+                return PretrainRecipe(assignment, spec, Report(emit), should_drain).run()
     except torch.cuda.OutOfMemoryError as error:
         message = (
             "the GPU's memory does not hold the model with its gradients and the optimizer's "

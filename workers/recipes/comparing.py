@@ -72,7 +72,7 @@ def _alone(
     preparation = lesson.preparation
     bench = preparation.bench
     setup = preparation.setup(0)
-    spec = setup.spec.model_copy(update={"losses": None})
+    spec = preparation.spec.model_copy(update={"losses": None})
     labelled = len(bench.prepared.train)
     rows = [item for item in setup.train if item.example < labelled]
     steps = state.total_steps // max(1, len(state.seeds))

@@ -15,7 +15,7 @@ from app.adapt.layers.language import IGNORED
 from app.adapt.loss import Loss, internals
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.schedule import number
-from app.adapt.task import Metrics, Task
+from app.adapt.task import Metrics, Network, Task
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
 
@@ -38,6 +38,7 @@ class Stage:
 
     Of a distillation, `teach` returns what the teacher says about rows and their batch, on the device, with
     its inside where losses read it; `learned` is what losses learn themselves, by their place in `losses`.
+    Of a pretraining, `objective` is the torch half that makes its batches, in place of the task's own.
     """
 
     task: Task
@@ -50,6 +51,12 @@ class Stage:
     beat: Callable[[], None] = lambda: None  # called for each batch that is no training step
     teach: Callable[[Sequence[Encoded], Batch], Outputs] | None = None
     learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    objective: Network | None = None
+
+    @property
+    def half(self) -> Network:
+        """The torch half that makes batches and runs the network on them."""
+        return self.objective or self.task.network()
 
     def run(
         self, items: Sequence[Encoded], *, fraction: float = 1.0, packs: bool = False
@@ -71,7 +78,7 @@ class Stage:
         self, items: Sequence[Encoded], *, packs: bool = False
     ) -> tuple[Batch, Outputs, Outputs | None]:
         """Return a batch, and what network and teacher say about it, as losses read them."""
-        half = self.task.network()
+        half = self.half
         batch = (half.pack if packs else half.collate)(self.task, items, self.pad_id)
         batch = replace(batch, units_B=_shares(batch, items, packs=packs)).to(self.device)
         with autocast(self.device, self.precision):
@@ -105,7 +112,7 @@ def evaluate(
 
 
 def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[Metrics, float]:
-    metrics, half = stage.task.metrics(), stage.task.network()
+    metrics, half = stage.task.metrics(), stage.half
     total = 0.0
     for part in fit_tokens(range(len(encoded)), [len(item) for item in encoded], max_tokens):
         stage.beat()
@@ -119,8 +126,8 @@ def _judge(stage: Stage, encoded: Sequence[Encoded], max_tokens: int) -> tuple[M
 def _judge_generated(
     stage: Stage, encoded: Sequence[Encoded], max_tokens: int, metrics: Metrics, *, final: bool
 ) -> None:
-    """Let the network answer some of the rows, evenly spread over the set."""
-    count, parameters = stage.task.generation(final=final)
+    """Let the network answer some of the rows, evenly spread over the set; rows of a corpus ask nothing."""
+    count, parameters = stage.task.generation(final=final) if stage.objective is None else (0, None)
     if not count:
         return
     chosen = encoded[:: math.ceil(len(encoded) / count)] if encoded else []

@@ -24,7 +24,7 @@ from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
 from app.errors import InvalidSpec, TrainingFailed
 from app.jobs.state import Phase
-from app.spec.training import Training
+from app.spec.training import Stepwise
 from app.store.manifest import CorruptFolder
 from workers.protocol import CheckpointRef
 from workers.training import checkpoint
@@ -52,7 +52,7 @@ class Setup:
     Checkpoints go to `folder`; without one there are none.
     """
 
-    spec: Training
+    spec: Stepwise
     stage: Stage
     train: Sequence[Encoded]
     validation: Sequence[Encoded]
@@ -137,7 +137,7 @@ class Loop:
         return len(self.state.seeds) + 1 >= int(self.runtime.seeds)
 
     @property
-    def spec(self) -> Training:
+    def spec(self) -> Stepwise:
         """The resolved spec as it is carried out: a resumed run keeps its token budget and its packing.
 
         The budget was chosen from the memory that was free then; another one would cut batches
