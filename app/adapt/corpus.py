@@ -254,9 +254,10 @@ def _below(places: Sequence[int], count: int, split: SplitRule, reading: Reading
         wanted = min(MAX_VALIDATION, max(MIN_VALIDATION, round(count * VALIDATION_SHARE)))
     else:
         wanted = max(1, round(count * share))
-        if wanted > len(places) - 1 > MIN_VALIDATION:  # more than were kept: they lie evenly
-            return int(ALL * share)
-    return places[min(wanted, len(places) // 2)]
+    if len(places) <= MAX_VALIDATION:  # these are all
+        return places[min(wanted, len(places) // 2)]
+    # Where more are wanted than were kept, places lie evenly on the line.
+    return places[wanted] if wanted < len(places) else ALL * wanted // count
 
 
 def _nothing_usable(problems: Problems, param: str) -> InvalidData:

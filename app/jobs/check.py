@@ -17,21 +17,21 @@ import psutil
 from app.adapt.dataset import Dataset, Prepared, prepare
 from app.adapt.lengths import Measured, tell
 from app.adapt.parallel import read_set
-from app.adapt.source import Source, Sources, checkpoint_source, finished_source, model_limit
+from app.adapt.source import Source, model_limit
 from app.adapt.student import Student
 from app.adapt.tokens import Counted, TokenCounter, estimated
 from app.files.repository import FileRepository
-from app.jobs.repository import JobRepository
+from app.jobs.check_pretrain import check_pretrain
+from app.jobs.finding import find_source, weights_of
 from app.jobs.schemas import CheckOut
-from app.jobs.service import CHECKPOINT_PREFIX
 from app.kit.db import Database
-from app.models.repository import ModelRepository
-from app.models.service import PREFIX
 from app.settings import Settings
+from app.spec.distill import Distill
+from app.spec.fine_tune import FineTune
 from app.spec.job import JobSpec
+from app.spec.pretrain import Pretrain
 from app.spec.resolve import Facts, estimate, resolve, starts_fresh
 from app.store.layout import Layout
-from app.store.weights import num_parameters, weight_files
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -49,6 +49,8 @@ def check_job(
         InvalidData: the data cannot train the task.
         InvalidSpec: the model is not known.
     """
+    if isinstance(spec, Pretrain):
+        return check_pretrain(database, layout, settings, tenant_id, spec)
     with database.read() as session:
         files = FileRepository(session, tenant_id)
         paths: dict[str, dict[str | None, tuple[Path, str]]] = {
@@ -81,7 +83,7 @@ def check_job(
 
 
 def _facts(
-    spec: JobSpec, source: Source | None, counted: Sequence[Counted], warnings: list[str]
+    spec: FineTune | Distill, source: Source | None, counted: Sequence[Counted], warnings: list[str]
 ) -> Facts:
     """Return what the training rows and the model say, of a model that is not here what is assumed."""
     model = spec.model
@@ -102,23 +104,13 @@ def _facts(
 
 
 def _source(
-    spec: JobSpec, settings: Settings, layout: Layout, session: Session, tenant_id: str
+    spec: FineTune | Distill, settings: Settings, layout: Layout, session: Session, tenant_id: str
 ) -> Source | None:
-    """Return the model's folder if it is on this host; a Hub model is not downloaded for a dry run.
-
-    Of a checkpoint it is what tells everything but the weights. What is made for the job is not there yet.
-    """
+    """Return the model's folder if it is on this host; what is made for the job is not there yet."""
     model_id = spec.model if isinstance(spec.model, str) else spec.model.source()
     if model_id is None:
         return None
-    if model_id.startswith(PREFIX):
-        model = ModelRepository(session, tenant_id).get(model_id)
-        return finished_source(model_id, layout.absolute(model.folder))
-    if model_id.startswith(CHECKPOINT_PREFIX):
-        found = JobRepository(session, tenant_id).checkpoint(model_id)
-        folder = None if found is None else layout.absolute(found[0].folder)
-        return None if folder is None else checkpoint_source(model_id, folder)
-    return Sources(settings.model_dirs, hub=settings.hub).find_local(model_id)
+    return find_source(model_id, settings, layout, session, tenant_id)
 
 
 def _count(
@@ -150,7 +142,7 @@ def _count(
 
 
 def _told_of_length(
-    spec: JobSpec, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
+    spec: FineTune | Distill, prepared: Prepared, counted: dict[str, list[Counted]], max_length: int
 ) -> list[str]:
     """Return what is to be said of the length that was asked for, and of longer examples."""
     said: list[str] = []
@@ -182,11 +174,4 @@ def _parameters(
         assumed = known or ASSUMED
         warnings.append(f"the estimate assumes {assumed[0]:,} parameters: {why}")
         return assumed
-    config = source.config
-    # ALBERT and recurrent networks have embeddings of a width of their own.
-    width = config.get("embedding_size") or config.get("hidden_size") or 0
-    embeddings = int(config.get("vocab_size") or 0) * int(width)
-    if source.kind == "checkpoint":
-        return num_parameters(source.folder.with_name("network.safetensors")), embeddings
-    files = weight_files(source.folder, source.id)
-    return sum(num_parameters(path) for path in files), embeddings
+    return weights_of(source)

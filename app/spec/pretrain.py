@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from app.adapt.backbone import Backbone
 from app.adapt.corpus import text_column
@@ -21,16 +21,33 @@ from app.spec.choice import AutoMethod
 from app.spec.data import Column, Data, FileId, Split
 from app.spec.training import Stepwise
 
-if TYPE_CHECKING:
-    AnyBackbone = Backbone
-    AnyObjective = Objective
-    AnySegmenter = Segmenter
-else:
-    AnyBackbone: Any = BACKBONES.union()
-    AnyObjective: Any = Annotated[OBJECTIVES.union(), BeforeValidator(expand_kind)]
-    AnySegmenter: Any = SEGMENTERS.union()
 
-CorpusFiles = FileId | Annotated[list[FileId], Field(min_length=1, max_length=1_000)]
+def _form(value: Any) -> str:
+    """Tell the members of a union apart, so that an error is about the one that was meant."""
+    return "id" if isinstance(value, str) else "made"
+
+
+def _id_or(made: Any) -> Any:
+    """Return a model's id, or what is made instead."""
+    return Annotated[
+        Annotated[ModelId, Tag("id")] | Annotated[made, Tag("made")], Discriminator(_form)
+    ]
+
+
+if TYPE_CHECKING:
+    AnyBackbone = ModelId | Backbone
+    AnyObjective = Objective
+    AnySegmenter = ModelId | Segmenter
+else:
+    AnyBackbone: Any = _id_or(BACKBONES.union())
+    AnyObjective: Any = Annotated[OBJECTIVES.union(), BeforeValidator(expand_kind)]
+    AnySegmenter: Any = _id_or(SEGMENTERS.union())
+
+CorpusFiles = Annotated[
+    Annotated[FileId, Tag("file")]
+    | Annotated[list[FileId], Field(min_length=1, max_length=1_000), Tag("files")],
+    Discriminator(lambda value: "files" if isinstance(value, list) else "file"),
+]
 
 
 class Corpus(Frozen):
@@ -79,7 +96,7 @@ class Pretrain(Stepwise):
     """Train `model` on texts alone, by `objective`."""
 
     kind: Literal["pretrain"] = "pretrain"
-    model: ModelId | AnyBackbone = Field(
+    model: AnyBackbone = Field(
         description='The model that is trained on, or a network of random weights: {"kind": "bert", '
         '"hidden_size": 256, "num_layers": 4}.'
     )
@@ -88,7 +105,7 @@ class Pretrain(Stepwise):
         max_length=255,
         description="Hub revision; pinned to a commit when the job runs.",
     )
-    tokenizer: ModelId | AnySegmenter | None = Field(
+    tokenizer: AnySegmenter | None = Field(
         default=None,
         description="Of a network of random weights: a vocabulary to learn from the corpus, or the model "
         "whose tokenizer it has; null: 8,000 pieces of the kind that its family has.",
