@@ -29,7 +29,9 @@ ROLE = Role(
     "text", ("content", "sentence", "document", "body", "abstract"), description="Any text."
 )
 MAX_DOCUMENT = 1_000_000  # characters; lines that no blank one ends are cut there
-SAMPLE_CHARACTERS = 100_000_000  # that a vocabulary is learned from
+SAMPLE_CHARACTERS = (
+    20_000_000  # that a vocabulary is learned from: a choice, of minutes and not hours
+)
 ALL = 2**64
 BEAT_DOCUMENTS = 1_000
 
@@ -77,6 +79,7 @@ class Scan:
     documents: int = 0
     characters: int = 0
     problems: list[Problems] = field(default_factory=list)
+    column: str | None = None  # that the texts are in, of the last file
 
     def to_dict(self) -> dict[str, Any]:
         """Return the section of a data report."""
@@ -133,6 +136,7 @@ class Reading:
         for row in reader_for(file.filename, file.path).read(file.path, problems):
             if column is None:
                 column = text_column(list(row.values), self.rules.columns, file.filename)
+                scan.column = column
             text = row.values.get(column)
             if isinstance(text, str) and text.strip():
                 scan.rows += 1
@@ -221,14 +225,16 @@ def scan_corpus(
     return scan, HoldOut(seed, _below(sorted(kept), scan.documents, split, reading))
 
 
-def sample(reading: Reading, characters: int, held_out: HoldOut) -> Iterable[str]:
+def sample(
+    reading: Reading, characters: int, held_out: HoldOut, beat: Beat = lambda: None
+) -> Iterable[str]:
     """Return the documents that a vocabulary is learned from, of a corpus of so many characters.
 
-    None that is held out; of a large corpus so many, evenly spread, that they come to about 100 million
+    None that is held out; of a large corpus so many, evenly spread, that they come to about 20 million
     characters. They can be iterated over more than once.
     """
     below = min(ALL, int(ALL * (SAMPLE_CHARACTERS / max(1, characters))))
-    return _Sample(reading, HoldOut(held_out.seed + 1, below), held_out)
+    return _Sample(reading, HoldOut(held_out.seed + 1, below), held_out, beat)
 
 
 @dataclass(frozen=True)
@@ -236,9 +242,12 @@ class _Sample:
     reading: Reading
     taken: HoldOut
     held_out: HoldOut
+    beat: Beat
 
     def __iter__(self) -> Iterator[str]:
-        for text in self.reading:
+        for number, text in enumerate(self.reading):
+            if number % BEAT_DOCUMENTS == 0:
+                self.beat()
             if self.taken.takes(text) and not self.held_out.takes(text):
                 yield text
 

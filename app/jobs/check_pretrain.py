@@ -64,7 +64,7 @@ def check_pretrain(
     reading = Reading(_files(sets, "data.train"), spec.data)
     named = _files(sets, "data.validation")
     scan, share = _scan(reading, spec, warnings, is_split=not named)
-    data: dict[str, Any] = {"train": scan.to_dict()}
+    data: dict[str, Any] = {"columns": {"text": scan.column}, "train": scan.to_dict()}
     if named:
         data["validation"] = _scan(Reading(named, spec.data), spec, warnings, is_split=False)[
             0

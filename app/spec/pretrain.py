@@ -169,8 +169,8 @@ class Pretrain(Stepwise):
         if wanted != given:
             able = [each.name() for each in BACKBONES if each.architecture == wanted]
             message = (
-                f"model: {self.model.name()} is an {given}".replace("an decoder", "a decoder")
-                + f", and {self.objective.name()} trains one of: {', '.join(able)}"
+                f"model: {self.objective.name()} trains one of: {', '.join(able)}; "
+                f"{self.model.name()} is of another kind ({given})"
             )
             raise ValueError(message)
         if self.revision is not None:

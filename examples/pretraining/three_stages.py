@@ -1,9 +1,10 @@
-"""Pretrain on texts without labels, share the model, fine-tune it on few labels; and the same from fresh weights.
+"""Pretrain on texts without labels, share the model, fine-tune it on few labels.
 
     attune up --detach
     python examples/pretraining/three_stages.py
 
-The texts are the banking questions of `examples/banking` without their intents; further corpora can be named.
+The texts are the questions of `examples/banking` without their intents; further corpora can be named.
+Beside it the same network learns the same labels from fresh weights.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import httpx2
 
 BANKING = Path(__file__).resolve().parents[1] / "banking"
-NETWORK = {"kind": "bert", "hidden_size": 128, "num_layers": 4, "num_heads": 2, "max_length": 128}
+NETWORK = {"kind": "bert", "hidden_size": 128, "num_layers": 2, "num_heads": 2, "max_length": 128}
 
 
 def client() -> httpx2.Client:

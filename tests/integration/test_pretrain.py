@@ -37,6 +37,7 @@ from workers.protocol import (
     MetricsEvent,
     PhaseEvent,
     ResolvedEvent,
+    SourceCheckpoint,
 )
 from workers.recipes import run_recipe
 from workers.training.loop import Drained
@@ -257,6 +258,26 @@ def test_a_probe_judges_before_and_after_on_the_same_rows(corpus):
     gain = (found["after"]["validation"]["metrics"][found["metric"]]
             - found["before"]["validation"]["metrics"][found["metric"]])  # fmt: skip
     assert found["gain"] == pytest.approx(gain)
+
+
+def test_a_checkpoint_is_what_a_job_starts_from(corpus):
+    events: list[Event] = []
+    spec = corpus.spec()
+    corpus.run(spec, events)
+    (resolved,) = [event for event in events if isinstance(event, ResolvedEvent)]
+    newest = references(events)[0]
+    given = SourceCheckpoint(
+        folder=newest.folder, manifest_sha256=newest.manifest_sha256, spec=resolved.spec
+    )
+    tuned = {
+        "kind": "fine_tune", "model": "ckpt-x", "task": "text-classification",
+        "data": {"train": LABELLED}, "optimization": {"max_steps": 2, "batch_size": 4},
+        "runtime": {"seeds": 1, "baselines": False},
+    }  # fmt: skip
+    assignment = corpus.assignment(tuned).model_copy(update={"sources": {"ckpt-x": given}})
+    finished = run_recipe(assignment, parse_spec(tuned), events.append, lambda: False)
+    assert finished.manifest["facts"]["base"] == "ckpt-x"
+    assert "validation/accuracy" in finished.metrics
 
 
 def test_several_files_are_one_corpus(corpus):

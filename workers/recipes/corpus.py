@@ -75,8 +75,7 @@ class JobCorpus:
     def report_section(self) -> dict[str, Any]:
         """The data report: a section for each set that is a file."""
         found = {name: self.scanned[name] for name in (TRAIN, VALIDATION) if self.scanned[name]}
-        column = self.spec.data.columns.get("text", "text")
-        return {"columns": {"text": column}, **found}
+        return {"columns": {"text": self.scanned["column"]}, **found}
 
     @property
     def held_out(self) -> HoldOut:
@@ -102,7 +101,8 @@ class JobCorpus:
         )
 
         def make(folder: Path) -> None:
-            texts = sample(self._train, self.scanned["characters"], self.held_out)
+            size, alive = self.scanned["characters"], self.report.alive
+            texts = sample(self._train, size, self.held_out, alive)
             pieces = special_pieces(kind)
             learned = segmenter.learn(texts, pieces, NAMES[kind]["unk_token"])
             finish_tokenizer(learned, kind, backbone.max_length).save_pretrained(folder)
@@ -153,6 +153,7 @@ class JobCorpus:
             TRAIN: train.to_dict(),
             VALIDATION: None if judged is None else judged.to_dict(),
             "characters": train.characters,
+            "column": train.column,
             "below": held_out.below,
         }
         (folder / SCAN).write_text(json.dumps(content))
