@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,112 +13,23 @@ from app.serving.engine import load_model
 from app.serving.predictor import ModelRef
 from app.serving.service import decode_answers, parse_parameters
 from app.spec.job import parse_spec
-from app.store.durable import sha256_of
+from tests.corpora import CORPUS, LABELLED, SECOND, WAYS, Corpus
 from tests.tiny import make_base_folder, make_model_folder
-from tests.trainer_child import (
-    BAD,
-    ENDINGS,
-    GOOD,
-    TrainerChild,
-    references,
-    series,
-    write_rows,
-)
+from tests.trainer_child import references
 from workers.protocol import (
-    Assignment,
-    CheckpointRef,
     Event,
     FinishedEvent,
-    InputFile,
-    MetricsEvent,
-    PhaseEvent,
     ResolvedEvent,
     SourceCheckpoint,
 )
 from workers.recipes import run_recipe
-from workers.training.loop import Drained
 
 pytestmark = pytest.mark.usefixtures("one_thread_and_no_traces")
-
-CORPUS, LABELLED, SECOND = ("file-" + letter * 26 for letter in "abc")
-SIZES = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "max_length": 64}
-WAYS = {
-    "masked_lm": ("bert", {"kind": "masked_lm", "whole_word": True}),
-    "causal_lm": ("gpt2", {"kind": "causal_lm"}),
-    "span_corruption": ("t5", {"kind": "span_corruption"}),
-}
-
-
-def write_corpus(path: Path, count: int = 150) -> Path:
-    """Write sentences of the sentiment set's words."""
-    rng = random.Random(1)  # noqa: S311 - test data
-    lines = [
-        f"{rng.choice((*GOOD, *BAD))}{rng.choice(ENDINGS)} number {number}"
-        for number in range(count)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-class Corpus:
-    """A pretraining of seconds, and a folder for each run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.paths = {
-            CORPUS: write_corpus(folder / "corpus.txt"),
-            LABELLED: write_rows(folder / "labelled.jsonl"),
-            SECOND: write_corpus(folder / "second.txt", 40),
-        }
-        self.runs = 0
-        self.models: dict[str, Path] = {}
-
-    def spec(self, objective: str = "masked_lm", **fields: Any) -> dict[str, Any]:
-        family, given = WAYS[objective]
-        return {
-            "kind": "pretrain",
-            "model": {"kind": family, **SIZES},
-            "tokenizer": {"kind": "bpe", "vocabulary_size": 420},
-            "objective": given,
-            "data": {"train": CORPUS},
-            "optimization": {"max_length": 32, "batch_size": 4, "max_steps": 6, "epochs": 9},
-            "runtime": {"evaluate_every": 3, "checkpoint_every": 2, "seed": 7},
-        } | fields
-
-    def assignment(
-        self, spec: dict[str, Any], checkpoints: list[CheckpointRef] | None = None
-    ) -> Assignment:
-        self.runs += 1
-        folder = self.folder / "runs" / f"e{self.runs:04d}"
-        folder.mkdir(parents=True)
-        return Assignment(
-            job_id="job-tiny", epoch=self.runs, model_id="ft:tiny:pre:0000000000", spec=spec,
-            files={
-                id_: InputFile(id=id_, filename=path.name, path=path, sha256=sha256_of(path))
-                for id_, path in self.paths.items()
-            },
-            checkpoints=checkpoints or [], models=self.models, folder=folder,
-            cache=self.folder / "cache", model_dirs=[self.folder / "bases"], hub=False,
-            lease_ttl_s=60.0,
-        )  # fmt: skip
-
-    def run(
-        self, spec: dict[str, Any], events: list[Event] | None = None,
-        checkpoints: list[CheckpointRef] | None = None,
-        should_drain: Callable[[], bool] = lambda: False,
-    ) -> FinishedEvent:  # fmt: skip
-        assignment = self.assignment(spec, checkpoints)
-        seen = [] if events is None else events
-        return run_recipe(assignment, parse_spec(spec), seen.append, should_drain)
 
 
 @pytest.fixture
 def corpus(tmp_path) -> Corpus:
     return Corpus(tmp_path)
-
-
-def weights(finished: FinishedEvent) -> bytes:
-    return (finished.folder / "model.safetensors").read_bytes()
 
 
 def ask(finished: FinishedEvent, inputs: list[Any], **parameters: Any) -> list[Any]:
@@ -292,71 +199,6 @@ def test_a_validation_file_is_what_it_is_judged_by(corpus):
     assert (counts["train"]["documents"], counts["validation"]["documents"]) == (150, 40)
 
 
-# --- exactness ---
-
-
-@pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize("objective", WAYS)
-def test_a_run_that_was_stopped_after_every_step_ends_the_same(corpus, objective, packing):
-    """And without what the first run kept: tokens and vocabulary come out the same again."""
-    spec = corpus.spec(objective)
-    spec["optimization"] |= {"packing": packing}
-    undisturbed: list[Event] = []
-    reference = corpus.run(spec, undisturbed)
-    shutil.rmtree(corpus.folder / "cache")
-    seen: list[Event] = []
-    finished = None
-    while finished is None:
-        try:
-            finished = corpus.run(spec, seen, references(seen), lambda: True)
-        except Drained:
-            continue
-    assert weights(finished) == weights(reference)
-    assert series(seen) == series(undisturbed)
-    assert finished.metrics == reference.metrics
-    for name in ("tokenizer.json", "config.json"):
-        assert (finished.folder / name).read_bytes() == (reference.folder / name).read_bytes()
-
-
-def test_what_is_kept_is_used_again(corpus):
-    corpus.run(corpus.spec())
-    folders = {path.name: path.stat().st_ino for path in (corpus.folder / "cache").iterdir()}
-    kinds = sorted(name.partition("-")[0] for name in folders)
-    assert kinds == ["corpus", "tokenizer", "tokens"]
-    other = corpus.spec()
-    other["runtime"] = {"seed": 8}
-    corpus.run(other)
-    again = {path.name: path.stat().st_ino for path in (corpus.folder / "cache").iterdir()}
-    assert again == folders
-
-
-def test_a_damaged_token_file_is_written_again(corpus):
-    reference = corpus.run(corpus.spec())
-    (path,) = (corpus.folder / "cache").glob("tokens-*/train/tokens.bin")
-    content = bytearray(path.read_bytes())
-    content[10] ^= 0xFF
-    path.write_bytes(content)
-    assert weights(corpus.run(corpus.spec())) == weights(reference)
-
-
-def test_held_out_rows_have_the_same_tokens_hidden_whatever_the_seed(corpus):
-    losses = []
-    for seed in (1, 2):
-        spec = corpus.spec()
-        texts = corpus.paths[CORPUS].read_text().splitlines()
-        make_model_folder(corpus.folder / "bases" / "tiny", texts=texts)
-        spec |= {"model": "tiny", "tokenizer": None, "objective": "masked_lm"}
-        spec["runtime"] = {**spec["runtime"], "seed": seed}
-        # The head is drawn by the seed: one network for both.
-        if not losses:
-            first = corpus.run(spec)
-            corpus.models["ft:pre"] = first.folder
-        events: list[Event] = []
-        corpus.run(spec | {"model": "ft:pre"}, events)
-        losses.append(series(events)[0, "eval/loss"])
-    assert losses[0] == losses[1]
-
-
 # --- bad input ---
 
 
@@ -421,43 +263,3 @@ def test_rows_of_a_probe_that_do_not_fit(corpus):
     error = refused(corpus, spec, InvalidData)
     assert (error.param, error.error_code) == ("probe.data.train", "empty_text")
     assert "labelled.jsonl, row 2" in error.message
-
-
-# --- killed ---
-
-
-@pytest.mark.faults
-def test_killed_anywhere_it_ends_with_the_same_bytes(corpus):
-    """`kill -9` of the real trainer while it reads the corpus, and after a step in the middle of it."""
-    spec = corpus.spec()
-    reference = corpus.run(spec)
-    shutil.rmtree(corpus.folder / "cache")
-    seen: list[Event] = []
-    for moment in (is_phase("validating"), is_step(3), None):
-        child = TrainerChild()
-        try:
-            child.until_ready()
-            child.send(corpus.assignment(spec, references(seen)))
-            if moment is None:
-                child.until_end()
-            else:
-                child.until(moment)
-                child.kill()
-            seen += child.seen
-        finally:
-            child.close()
-    resumed = [event.resumed_from_step for event in seen if isinstance(event, ResolvedEvent)]
-    assert len(resumed) == 2
-    assert resumed[0] is None
-    assert resumed[1] >= 2
-    (finished,) = [event for event in seen if isinstance(event, FinishedEvent)]
-    assert weights(finished) == weights(reference)
-    assert finished.metrics == reference.metrics
-
-
-def is_phase(name: str) -> Callable[[Event], bool]:
-    return lambda event: isinstance(event, PhaseEvent) and event.phase == name
-
-
-def is_step(step: int) -> Callable[[Event], bool]:
-    return lambda event: isinstance(event, MetricsEvent) and event.step == step
