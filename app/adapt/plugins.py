@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
+from app.adapt.backbone import Backbone
 from app.adapt.loss import Loss
 from app.adapt.method import Method
+from app.adapt.objective import Objective
 from app.adapt.reader import Reader
+from app.adapt.segmenter import Segmenter
 from app.adapt.student import Student
 from app.adapt.task import Task
 from app.kit.registry import Registry, expand_kind
@@ -18,6 +21,9 @@ METHODS = Registry.discover(Method, "app.adapt.methods")
 LOSSES = Registry.discover(Loss, "app.adapt.losses")
 READERS = Registry.discover(Reader, "app.adapt.readers")
 STUDENTS = Registry.discover(Student, "app.adapt.students")
+OBJECTIVES = Registry.discover(Objective, "app.adapt.objectives")
+SEGMENTERS = Registry.discover(Segmenter, "app.adapt.segmenters")
+BACKBONES = Registry.discover(Backbone, "app.adapt.backbones")
 
 if TYPE_CHECKING:
     AnyTask = Task

@@ -47,18 +47,32 @@ def build(
     for item in sets:
         spec.assign(body, item)
     folder = file.parent if file is not None else Path()
-    for name in FILES:
-        # Options are relative to where we are, the paths in a spec file to that file.
-        base = Path() if (wish.files or {}).get(name) is not None else folder
-        value = data.get(name)
-        if isinstance(value, dict):  # parallel files by role
-            sides: dict[str, Any] = value
-            data[name] = {
-                role: _file_id(here, base, side, f"{name}.{role}") for role, side in sides.items()
-            }
-        elif value is not None:
-            data[name] = _file_id(here, base, value, name)
+    # Options are relative to where we are, the paths in a spec file to that file.
+    given = {name for name, value in (wish.files or {}).items() if value is not None}
+    _upload_set(here, data, "data", {name: Path() if name in given else folder for name in FILES})
+    probe: Any = body.get("probe")
+    if isinstance(probe, dict) and isinstance(probe.get("data"), dict):
+        _upload_set(here, probe["data"], "probe.data", dict.fromkeys(FILES, folder))
     return body
+
+
+def _upload_set(here: Context, data: dict[str, Any], field: str, bases: dict[str, Path]) -> None:
+    """Put the ids of uploaded files in place of paths, which are relative to the base of their set."""
+    for name, base in bases.items():
+        value = data.get(name)
+        if value is not None:
+            data[name] = _file_ids(here, base, value, f"{field}.{name}")
+
+
+def _file_ids(here: Context, base: Path, value: Any, name: str) -> Any:
+    """Return the ids of a file, of parallel files by role, or of a corpus in parts."""
+    if isinstance(value, dict):
+        sides: dict[str, Any] = value
+        return {role: _file_id(here, base, side, f"{name}.{role}") for role, side in sides.items()}
+    if isinstance(value, list):
+        parts: list[Any] = value
+        return [_file_id(here, base, part, f"{name}.{at}") for at, part in enumerate(parts)]
+    return _file_id(here, base, value, name)
 
 
 def _file_id(here: Context, base: Path, value: Any, name: str) -> Any:
@@ -69,7 +83,7 @@ def _file_id(here: Context, base: Path, value: Any, name: str) -> Any:
 
 def _upload(here: Context, path: Path, name: str) -> str:
     if not path.is_file():
-        message = f"data.{name}: {path} is neither a file here nor a file's id (file-...)"
+        message = f"{name}: {path} is neither a file here nor a file's id (file-...)"
         raise Failure(message, Code.DATA)
     uploaded = here.client.upload(path)
     here.out.say(f"uploaded {path.name} as {uploaded['id']}", style="dim")

@@ -12,6 +12,7 @@ from functools import partial
 
 import psutil
 
+from app.adapt.backbone import Backbone
 from app.adapt.dataset import Dataset, Prepared, prepare
 from app.adapt.lengths import Measured, tell
 from app.adapt.parallel import read_set
@@ -21,6 +22,7 @@ from app.adapt.tokens import Counted
 from app.files.repository import FileRepository
 from app.jobs.check_answering import Paths, check_batch_predict, check_evaluate
 from app.jobs.check_multi_task import check_multi_task
+from app.jobs.check_pretrain import check_pretrain
 from app.jobs.measuring import ASSUMED, count_tokens, find_source, size_of
 from app.jobs.schemas import CheckOut
 from app.jobs.service import JobService
@@ -30,6 +32,7 @@ from app.spec.batch_predict import BatchPredict
 from app.spec.evaluate import Evaluate
 from app.spec.job import JobSpec, TrainingSpec
 from app.spec.multi_task import MultiTask
+from app.spec.pretrain import Pretrain
 from app.spec.resolve import Facts, estimate, resolve, starts_fresh
 from app.store.layout import Layout
 
@@ -58,6 +61,8 @@ def check_job(
         }
         source = find_source(_model_id(spec), settings, layout, session, tenant_id)
     match spec:
+        case Pretrain():
+            return check_pretrain(database, layout, settings, tenant_id, spec)
         case Evaluate():
             return check_evaluate(spec, paths["data.test"], source, settings.max_rows)
         case BatchPredict():
@@ -70,7 +75,9 @@ def check_job(
 
 
 def _model_id(spec: JobSpec) -> str | None:
-    return spec.model if isinstance(spec.model, str) else spec.model.source()
+    if isinstance(spec.model, str):
+        return spec.model
+    return None if isinstance(spec.model, Backbone) else spec.model.source()
 
 
 def _check_training(

@@ -195,7 +195,7 @@ def _settings(facts: Facts) -> list[str]:
     spec = _dict(facts.get("resolved")) or _dict(facts.get("spec"))
     runtime = _dict(spec.get("runtime"))
     pairs: dict[str, Any] = {"method": _dict(spec.get("method")).get("kind")}
-    pairs |= {name: spec.get(name) for name in ("transfer", "losses")}
+    pairs |= {name: spec.get(name) for name in ("objective", "transfer", "losses")}
     pairs |= _dict(spec.get("optimization"))
     pairs |= {name: runtime.get(name) for name in ("seed", "precision")}
     report = _report(facts)

@@ -15,14 +15,16 @@ from app.spec.distill import Distill
 from app.spec.evaluate import Evaluate
 from app.spec.fine_tune import FineTune
 from app.spec.multi_task import MultiTask
+from app.spec.pretrain import Pretrain
 from app.spec.training import Training
 
 TrainingSpec = FineTune | Distill
-JobSpec = TrainingSpec | MultiTask | Evaluate | BatchPredict
+JobSpec = TrainingSpec | MultiTask | Pretrain | Evaluate | BatchPredict
 SPECS: dict[str, type[JobSpec]] = {
     "fine_tune": FineTune,
     "distill": Distill,
     "multi_task": MultiTask,
+    "pretrain": Pretrain,
     "evaluate": Evaluate,
     "batch_predict": BatchPredict,
 }
@@ -46,10 +48,10 @@ def parse_spec(value: Any) -> JobSpec:
         raise _invalid_spec(error, value) from None
 
 
-def parse_training(value: Any) -> TrainingSpec:
+def parse_training(value: Any) -> TrainingSpec | Pretrain:
     """Return the spec of a job that made a checkpoint."""
     spec = parse_spec(value)
-    if not isinstance(spec, Training):
+    if not isinstance(spec, (Training, Pretrain)):
         what = "trains several tasks" if makes_model(spec.kind) else "trains nothing"
         message = f"a job of kind {spec.kind} {what}"
         raise InvalidSpec(message, param="kind", code="not_a_training")
@@ -63,7 +65,7 @@ def makes_model(kind: str) -> bool:
 
 def makes_sources(kind: str) -> bool:
     """Say whether checkpoints of jobs of a kind are models of one task, and so sources of other jobs."""
-    return kind in SPECS and issubclass(SPECS[kind], Training)
+    return kind in SPECS and issubclass(SPECS[kind], (Training, Pretrain))
 
 
 def _invalid_spec(error: ValidationError, value: Any) -> InvalidSpec:

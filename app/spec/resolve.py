@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from app.adapt.plugins import LOSSES
 from app.adapt.student import Student
@@ -35,6 +35,30 @@ GPU_FLOPS = 3e13  # not measured; a third of an A100's fp32 tensor throughput
 ROOM = 8  # tokens beside a method's own: a start, an end, and a few words
 MIN_EVALUATIONS = 10
 MAX_EVALUATIONS = 50
+
+
+class Host(Protocol):
+    """What is known of the device, and of what it has to hold."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the network."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is free."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """cpu, or cuda."""
+        ...
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether it computes in bf16 itself."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,7 @@ def resolve(spec: S, facts: Facts) -> S:
         _batch_size(spec, facts, length) if given.batch_size == "auto" else given.batch_size
     )
     epochs = _epochs(facts, batch_size) if given.epochs == "auto" else given.epochs
-    tokens = _batch_tokens(facts) if given.max_batch_tokens == "auto" else given.max_batch_tokens
+    tokens = batch_tokens(facts) if given.max_batch_tokens == "auto" else given.max_batch_tokens
     rate: float | Auto = given.learning_rate
     if rate == "auto" and not isinstance(spec.method, AutoMethod):
         rate = spec.method.learning_rate(facts.num_parameters, facts.full_rate)
@@ -202,7 +226,7 @@ def _batch_size(spec: Training, facts: Facts, length: int) -> int:
     return max(usual, min(wanted, 1 << max(0, fitting.bit_length() - 1)))
 
 
-def _batch_tokens(facts: Facts) -> int:
+def batch_tokens(facts: Host) -> int:
     """Return what memory holds, but no more than helps.
 
     Rounded down to a power of two, so that a little more or less free memory changes nothing.
@@ -212,7 +236,7 @@ def _batch_tokens(facts: Facts) -> int:
     return 1 << (tokens.bit_length() - 1)
 
 
-def _affordable_tokens(facts: Facts) -> int:
+def _affordable_tokens(facts: Host) -> int:
     """Half of what the optimizer's state leaves free, at 24 kB a token (measured on MiniLM-L6)."""
     return max(0, facts.memory_bytes - facts.num_parameters * 16) // 2 // 24_000
 

@@ -14,12 +14,14 @@ from app.spec.evaluate import Evaluate
 from app.spec.fine_tune import FineTune
 from app.spec.job import JobSpec
 from app.spec.multi_task import MultiTask
+from app.spec.pretrain import Pretrain
 from workers.protocol import Assignment, DoneEvent, Event, FinishedEvent
 from workers.recipes.batch_predict import BatchPredictRecipe
 from workers.recipes.distill import DistillRecipe
 from workers.recipes.evaluate import EvaluateRecipe
 from workers.recipes.fine_tune import FineTuneRecipe
 from workers.recipes.multi_task import MultiTaskRecipe
+from workers.recipes.pretrain import PretrainRecipe
 from workers.training.report import Report
 
 
@@ -43,6 +45,8 @@ def run_recipe(
                 return MultiTaskRecipe(assignment, spec, Report(emit), should_drain).run()
             case Distill():
                 return DistillRecipe(assignment, spec, Report(emit), should_drain).run()
+            case Pretrain():
+                return PretrainRecipe(assignment, spec, Report(emit), should_drain).run()
             case Evaluate():
                 return EvaluateRecipe(assignment, spec, Report(emit), should_drain).run()
             case BatchPredict():

@@ -26,6 +26,7 @@ from workers.protocol import Assignment
 from workers.recipes.encoding import Room, Sets, encode_sets
 from workers.recipes.objective import check_objective, make_losses
 from workers.recipes.probe import probe
+from workers.recipes.saving import write_shell
 from workers.recipes.sources import Loaded, SourceLoader, pad_id_of
 from workers.training.course import Setup
 from workers.training.device import seed_step
@@ -102,19 +103,10 @@ class Bench:
         if config.pad_token_id is None:
             config.pad_token_id = pad_id_of(self.loaded.tokenizers.first)
         if shell is not None:
-            self._write_shell(network, shell)
+            write_shell(network, self.loaded.tokenizers, shell)
         num_parameters, tokenizers = count(network), self.loaded.tokenizers
         tokenizers = tokenizers.with_first(method.extend_tokenizer(tokenizers.first, network))
         return Start(method.prepare(network), tokenizers, num_parameters)
-
-    def _write_shell(self, network: torch.nn.Module, shell: Path) -> None:
-        shell.mkdir(exist_ok=True)
-        config: Any = network.config
-        config.save_pretrained(shell)
-        generation: Any = getattr(network, "generation_config", None)
-        if generation is not None:
-            generation.save_pretrained(shell)
-        self.loaded.tokenizers.save(shell)
 
 
 class Preparation:

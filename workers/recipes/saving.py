@@ -9,6 +9,7 @@ from typing import Any
 
 from app.adapt.dataset import Prepared
 from app.adapt.source import Source
+from app.adapt.tokenizers import Tokenizers
 from app.models.card import model_card
 from app.store.durable import publish_folder, remove_folder, temporary_folder
 from app.store.manifest import write_manifest
@@ -63,6 +64,16 @@ def write_model(
         report=report,
         bytes=manifest.total_bytes,
     )
+
+
+def write_shell(network: Any, tokenizers: Tokenizers, shell: Path) -> None:
+    """Write what checkpoints need beside their weights to be models: config and tokenizers."""
+    shell.mkdir(exist_ok=True)
+    network.config.save_pretrained(shell)
+    generation: Any = getattr(network, "generation_config", None)
+    if generation is not None:
+        generation.save_pretrained(shell)
+    tokenizers.save(shell)
 
 
 def _described(

@@ -17,16 +17,21 @@ def begin(
 ) -> tuple[Loop[C], int | None]:
     """Return the first loop, where an earlier run left it, and the step of that; say what is resolved."""
     loop = Loop(setup, report, should_drain)
+    return loop, resume(loop, data_report)
+
+
+def resume(loop: Loop[C], data_report: dict[str, Any]) -> int | None:
+    """Bring a new loop to where an earlier run left it, and return the step; say what is resolved."""
     start = loop.restore()
-    report.emit(
+    loop.report.emit(
         ResolvedEvent(
             spec=loop.spec.model_dump(mode="json"),
             data=data_report,
-            environment=environment(setup.stage.device),
+            environment=environment(loop.setup.stage.device),
             resumed_from_step=start,
         )
     )
-    return loop, start
+    return start
 
 
 def run_seeds(loop: Loop[C], setup_of: Callable[[int], C]) -> Loop[C]:

@@ -15,7 +15,7 @@ from app.adapt.layers.language import IGNORED
 from app.adapt.loss import Loss, internals
 from app.adapt.outputs import Batch, Encoded, Outputs
 from app.adapt.schedule import number
-from app.adapt.task import Metrics, Task
+from app.adapt.task import Metrics, Network, Task
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast
 
@@ -38,6 +38,7 @@ class Stage:
 
     Of a distillation, `teach` returns what the teacher says about rows and their batch, on the device, with
     its inside where losses read it; `learned` is what losses learn themselves, by their place in `losses`.
+    Of a pretraining, `objective` is the torch half that makes its batches, in place of the task's own.
     """
 
     task: Task
@@ -50,6 +51,12 @@ class Stage:
     beat: Callable[[], None] = lambda: None  # called for each batch that is no training step
     teach: Callable[[Sequence[Encoded], Batch], Outputs] | None = None
     learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    objective: Network | None = None
+
+    @property
+    def half(self) -> Network:
+        """The torch half that makes batches and runs the network on them."""
+        return self.objective or self.task.network()
 
     def run(
         self, items: Sequence[Encoded], *, fraction: float = 1.0, packs: bool = False
@@ -86,7 +93,7 @@ class Stage:
         self, items: Sequence[Encoded], *, packs: bool = False
     ) -> tuple[Batch, Outputs, Outputs | None]:
         """Return a batch, and what network and teacher say about it, as losses read them."""
-        half = self.task.network()
+        half = self.half
         batch = (half.pack if packs else half.collate)(self.task, items, self.pad_id)
         batch = replace(batch, units_B=_shares(batch, items, packs=packs)).to(self.device)
         with autocast(self.device, self.precision):
@@ -181,7 +188,10 @@ def _judge(
         total += seen.loss * units(items)
         metrics.add(seen.rows, items)
         watch.scored(at, seen, items)
-    chosen, parameters = written_rows(stage.task, encoded, final=final)
+    chosen: Sequence[Encoded] = []
+    parameters = None
+    if stage.objective is None:  # rows of a corpus ask nothing
+        chosen, parameters = written_rows(stage.task, encoded, final=final)
     further = fit_tokens(range(len(chosen)), [len(item) for item in chosen], max_tokens)
     for at, part in enumerate(further, start=len(parts)):
         items = [chosen[index] for index in part]
@@ -194,7 +204,7 @@ def _judge(
 def _score(stage: Stage, items: Sequence[Encoded]) -> Seen:
     stage.beat()
     batch, outputs, loss = stage.run(items)
-    return Seen(stage.task.network().scores(stage.task, outputs, batch), float(loss))
+    return Seen(stage.half.scores(stage.task, outputs, batch), float(loss))
 
 
 def _write(stage: Stage, items: Sequence[Encoded], parameters: Any) -> Seen:

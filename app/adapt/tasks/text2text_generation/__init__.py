@@ -1,0 +1,1 @@
+"""Text to text without a name for what it is: what a pretrained encoder-decoder does."""
