@@ -73,12 +73,30 @@ def accuracy(job: dict[str, Any]) -> str:
     return f"{found['metrics']['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def pretrained(http: httpx2.Client, corpus: list[str], data: dict[str, str], epochs: int) -> str:
+    """Train a network on the texts; return its id."""
+    job = run(
+        http, kind="pretrain", model=NETWORK, objective="masked_lm", data={"train": corpus},
+        tokenizer={"kind": "wordpiece", "vocabulary_size": 4000, "lowercase": True},
+        probe={"data": data}, optimization={"epochs": epochs, "max_length": 64},
+    )  # fmt: skip
+    report = job["report"]
+    print("perplexity", report["pretraining"]["perplexity"])
+    for when in ("before", "after"):
+        found = report["probe"][when]["test"]
+        low, high = found["intervals"]["accuracy"]
+        print(f"probe {when} {found['metrics']['accuracy']:.3f} [{low:.3f}, {high:.3f}]")
+    return str(job["model_id"])
+
+
 def main() -> None:
     """Run the three stages, and the second way from the same network without its weights."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--corpus", type=Path, nargs="*", default=[], help="further text files")
     parser.add_argument("--labels", type=int, default=10, help="labelled rows of each intent")
     parser.add_argument("--epochs", type=int, default=40, help="of the pretraining")
+    parser.add_argument("--model", help="an earlier run's first stage, to go on from")
+    parser.add_argument("--seed", type=int, default=0, help="of the last stage")
     options = parser.parse_args()
     http = client()
     rows = [json.loads(line) for line in (BANKING / "train.jsonl").read_text("utf-8").splitlines()]
@@ -91,25 +109,16 @@ def main() -> None:
         "test": upload(http, "test.jsonl", (BANKING / "test.jsonl").read_bytes()),
     }
 
-    # 1. Texts without labels.
-    first = run(
-        http, kind="pretrain", model=NETWORK, objective="masked_lm", data={"train": corpus},
-        tokenizer={"kind": "wordpiece", "vocabulary_size": 4000, "lowercase": True},
-        probe={"data": data}, optimization={"epochs": options.epochs, "max_length": 64},
-    )  # fmt: skip
-    report = first["report"]
-    print("perplexity", report["pretraining"]["perplexity"])
-    print("probe", report["probe"]["metric"], "gain", round(report["probe"]["gain"], 3))
-
-    # 2. The model has an id, by which any job of the tenant can start from it; its folder can be fetched.
-    shared = first["model_id"]
-    print("shared as", shared, "-", http.get(f"/v1/models/{shared}/card").text.splitlines()[0])
+    # 1. Texts without labels. 2. The model has an id, by which any job of the tenant can start from it.
+    shared = options.model or pretrained(http, corpus, data, options.epochs)
+    print("shared as", shared, "for", http.get(f"/v1/models/{shared}").json()["task"], flush=True)
 
     # 3. Few labels; and the same network, tokenizer and rows from fresh weights.
     for title, transfer in (("pretrained", "parameters"), ("fresh weights", "structure")):
         job = run(
             http, kind="fine_tune", model=shared, task="text-classification", data=data,
             transfer=transfer, optimization={"epochs": 40, "learning_rate": 5e-4},
+            runtime={"seeds": 1, "seed": options.seed, "baselines": False},
         )  # fmt: skip
         print(f"{title:14} accuracy {accuracy(job)}", flush=True)
 
