@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.adapt.heads import export
+from app.adapt.heads import export, load_heads
 from app.adapt.layers.shared_trunk import load_part, load_trunk
+from app.adapt.tokenizers import Tokenizers
 from app.errors import InvalidRequest, InvalidSpec
 from app.spec.job import parse_spec
 from app.store.durable import sha256_of
@@ -193,6 +194,48 @@ def test_a_head_joins_the_others_later(office):
     events: list[Event] = []
     office.run(events, model="ft:both")
     assert any("left behind" in e.message for e in events if isinstance(e, LogEvent))
+
+
+def texts_of(finished: FinishedEvent, name: str) -> list[Any]:
+    """Return what a task's network says of a few texts, raw."""
+    facts = json.loads((finished.folder / "attune.json").read_text())
+    task, network, length = load_heads(finished.folder, facts)[name]
+    tokenizers = Tokenizers.load(finished.folder)
+    half = task.network()
+    examples = [task.parse_input(text, 0) for text in ("a fine film", "what a dull film")]
+    batch = half.collate(task, tokenizers.encode(task, examples, length), 0)
+    with torch.no_grad():
+        return half.forward(network.eval(), batch).logits.tolist()
+
+
+def test_a_tagger_joins_and_leaves_a_classifiers_pooler_alone(office):
+    tasks = office.spec()["tasks"]
+    more = {**tasks["mood"], "data": {**tasks["mood"]["data"], "split": {"validation": 0.3}}}
+    first = office.run(tasks={"mood": tasks["mood"], "other": more})
+    office.models["ft:first"] = first.folder
+    second = office.run(model="ft:first", tasks={"names": tasks["names"]}, trunk="frozen")
+    for name in ("mood", "other"):
+        assert texts_of(second, name) == texts_of(first, name)
+
+
+def test_a_classifier_that_joins_taggers_learns_a_pooler(office):
+    tasks = office.spec()["tasks"]
+    more = {**tasks["names"], "data": {**tasks["names"]["data"], "split": {"validation": 0.3}}}
+    first = office.run(tasks={"names": tasks["names"], "other": more})
+    office.models["ft:first"] = first.folder
+    assert not any("pooler" in name for name in load_file(first.folder / "model.safetensors"))
+    seeds = [
+        office.run(
+            model="ft:first", tasks={"mood": tasks["mood"]}, trunk="frozen",
+            optimization={**office.job.optimization, "max_steps": steps, "epochs": 50},
+        )
+        for steps in (1, 40)
+    ]  # fmt: skip
+    poolers = [
+        load_file(each.folder / "model.safetensors")["pooler.dense.weight"] for each in seeds
+    ]
+    assert not torch.equal(*poolers), "what the source has no values for is trained"
+    assert texts_of(seeds[1], "names") == texts_of(first, "names")
 
 
 def test_a_job_of_one_task_starts_from_the_encoder(office):

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from app.adapt.layers.shared_trunk import SharedTrunk
+from app.adapt.layers.shared_trunk import SharedTrunk, head_names, load_trunk
 from app.errors import within
 from app.spec.fine_tune import FineTune
 from app.spec.multi_task import MultiTask
@@ -136,7 +136,10 @@ class Team:
             if network.config.pad_token_id is None:
                 network.config.pad_token_id = pad_id_of(bench.loaded.tokenizers.first)
             networks[name] = network
-        return SharedTrunk(networks)
+        # Heads that stay ask for all that their encoder has.
+        folder = self._first.loaded.source.folder
+        keeps = self._given.trunk == "frozen" and head_names(folder)
+        return SharedTrunk(networks, load_trunk(folder) if keeps else None)
 
     def _encoded(self, num_parameters: int) -> tuple[dict[str, Member], Facts]:
         """Encode the sets of every task; the facts are those of all rows together."""

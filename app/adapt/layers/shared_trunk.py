@@ -25,22 +25,25 @@ HEAD = "head.safetensors"
 
 
 class SharedTrunk(nn.Module):
-    """The networks of tasks, in a fixed order, whose encoders are one and the same module."""
+    """The networks of tasks, in a fixed order, whose encoders are one and the same module.
 
-    def __init__(self, networks: Mapping[str, Any]) -> None:
+    `known` is an encoder that heads which are not among these read with: it has all that they ask for.
+    """
+
+    def __init__(self, networks: Mapping[str, Any], known: Any = None) -> None:
         super().__init__()
-        trunk = _trunk_of(list(networks.values()))
-        new = {
-            (place, name)
-            for place, network in enumerate(networks.values())
-            for name in new_parameters(network)
+        given = [*networks.values(), *([] if known is None else [known])]
+        drawn = {
+            id(parameter)
+            for network in given
+            for name, parameter in network.named_parameters()
+            if name in new_parameters(network)
         }
+        trunk = _trunk_of(list(networks.values()), known)
         self.names = list(networks)
         self.parts = nn.ModuleList(graft(network, trunk) for network in networks.values())
         self.config = trunk.config
-        # Of what is drawn anew, the encoder's own goes by its first name here.
-        mine = dict(self.named_parameters())
-        noted(self, [f"parts.{at}.{name}" for at, name in new if f"parts.{at}.{name}" in mine])
+        noted(self, [name for name, p in self.named_parameters() if id(p) in drawn])
 
     @property
     def trunk(self) -> Any:
@@ -52,9 +55,10 @@ class SharedTrunk(nn.Module):
         return self.parts[self.names.index(name)]
 
     def trunk_names(self) -> set[str]:
-        """Return the names of the encoder's parameters."""
+        """Return the names of the encoder's parameters, without those that the source has no values for."""
         ids = {id(parameter) for parameter in self.trunk.parameters()}
-        return {name for name, parameter in self.named_parameters() if id(parameter) in ids}
+        mine = {name for name, parameter in self.named_parameters() if id(parameter) in ids}
+        return mine - new_parameters(self)
 
     def save(self, folder: Path) -> None:
         """Write the encoder and the heads."""
@@ -73,21 +77,23 @@ class SharedTrunk(nn.Module):
             save_file(own, place / HEAD, metadata={"format": "pt"})
 
 
-def _trunk_of(networks: Sequence[Any]) -> Any:
+def _trunk_of(networks: Sequence[Any], known: Any) -> Any:
     """Return the encoder that all can share: one without a head, whose config says what is taken of it.
 
-    Else the largest, which has all that any of them asks for (BERT's pooler, which taggers do without).
+    Else the largest, `known` before others, which has all that any of them asks for (BERT's pooler, which
+    taggers do without).
 
     Raises:
         InvalidSpec: several have no head: what is taken of their states is noted in one config.
     """
     bare = [network for network in networks if network.base_model is network]
-    if len(bare) > 1:
+    is_bare = known is not None and hasattr(known.config, "attune_embedding")
+    if len(bare) + is_bare > 1:
         message = (
             "tasks: only one without a head of its own (sentence-similarity) can share an encoder"
         )
         raise InvalidSpec(message, param="tasks")
-    bodies = bare or [network.base_model for network in networks]
+    bodies = bare or [*([] if known is None else [known]), *(n.base_model for n in networks)]
     return max(bodies, key=lambda body: sum(p.numel() for p in body.parameters()))
 
 
@@ -119,11 +125,13 @@ def head_names(folder: Path) -> list[str]:
 
 
 def load_trunk(folder: Path) -> PreTrainedModel:
-    """Load the encoder of a folder."""
-    trunk: Any = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    return trunk
+    """Load the encoder of a folder; what it has no weights for is noted as new."""
+    made: Any = AutoModel
+    trunk, info = made.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True,
+        output_loading_info=True,
+    )  # fmt: skip
+    return cast("PreTrainedModel", noted(trunk, list(info["missing_keys"])))
 
 
 def load_part(folder: Path, name: str, model_class: Any, trunk: PreTrainedModel) -> nn.Module:
@@ -147,8 +155,3 @@ def load_part(folder: Path, name: str, model_class: Any, trunk: PreTrainedModel)
         message = f"{place / HEAD} has no {lost[0]!r}"
         raise CorruptFolder(message)
     return noted(whole, [])
-
-
-def trunk_patterns(network: SharedTrunk) -> Sequence[str]:
-    """Return the names of the encoder's parameters in a fixed order, as `method.freeze` takes them."""
-    return sorted(network.trunk_names())
