@@ -86,11 +86,12 @@ def comparison(report: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     The primary metric comes first.
     """
     baselines: dict[str, Any] = report.get("baselines") or {}
-    primary = report.get("primary_metric")
+    of_task: dict[str, str] = report.get("primary_metrics") or {}
     rows: list[list[Any]] = []
     for split, evaluation in (report.get("evaluation") or {}).items():
         metrics: dict[str, Any] = evaluation.get("metrics") or {}
         intervals: dict[str, Any] = evaluation.get("intervals") or {}
+        primary = of_task.get(split.partition("/")[2], report.get("primary_metric"))
         for metric in sorted(metrics, key=lambda found: found != primary):
             others = [
                 (figures.get(split) or {}).get("metrics", {}).get(metric)

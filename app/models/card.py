@@ -18,6 +18,7 @@ BASELINES = {
     "majority": "always the commonest label",
     "untouched": "the untouched base",
     "linear_probe": "a linear probe on the frozen base",
+    "apart": "a model of this task alone",
 }
 LIMITS: tuple[str, ...] = (
     "It learned from the data above and repeats what is in it, mistakes and unfairness included.",
@@ -104,16 +105,19 @@ def _quality(facts: Facts) -> list[str]:
 
 def _baselines(facts: Facts) -> list[str]:
     """Return what costs less than this model: 90 % is no feat where 90 % is free."""
-    primary = str(_report(facts).get("primary_metric"))
+    report = _report(facts)
+    primary = str(report.get("primary_metric"))
+    of_task = _dict(report.get("primary_metrics"))
     rows: list[tuple[str, ...]] = []
     for name, figures in _dict(_report(facts).get("baselines")).items():
         for split, judged in _dict(figures).items():
             found = _dict(judged)
-            value = _dict(found.get("metrics")).get(primary)
+            metric = str(of_task.get(split.partition("/")[2], primary))
+            value = _dict(found.get("metrics")).get(metric)
             if value is not None:
-                interval = _dict(found.get("intervals")).get(primary)
+                interval = _dict(found.get("intervals")).get(metric)
                 what = BASELINES.get(name, name)
-                rows.append((what, f"{split} {primary}", _number(value), _interval(interval)))
+                rows.append((what, f"{split} {metric}", _number(value), _interval(interval)))
     if not rows:
         return []
     return ["For comparison:", _table(("baseline", "on", "value", "95 % interval"), rows)]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from app.adapt.heads import export, load_heads
 from app.adapt.layers.shared_trunk import load_part, load_trunk
 from app.adapt.tokenizers import Tokenizers
+from app.cli.report import comparison
 from app.errors import InvalidRequest, InvalidSpec
 from app.spec.job import parse_spec
 from app.store.durable import sha256_of
@@ -106,6 +107,13 @@ def test_two_tasks_are_learned_at_once(office):
         ours = finished.metrics[f"validation/{name}/{metric}"]
         assert apart["delta"] == pytest.approx(ours - apart["validation"]["metrics"][metric])
         assert apart["steps"] == report["steps"]
+    columns, rows = comparison(report)
+    assert columns == ["data", "metric", "majority", "apart", "adapted", "95 % interval"]
+    assert rows[0][:2] == ["validation/mood", "accuracy"]
+    assert all(row[3] is not None for row in rows)
+    assert ["validation/names", "f1"] in [row[:2] for row in rows]
+    card = (finished.folder / "README.md").read_text()
+    assert "| a model of this task alone | validation/names f1 |" in card
     together, apart = report["parameters"]["together"], report["parameters"]["apart"]
     assert together < apart < 2 * together
     points = series(events)

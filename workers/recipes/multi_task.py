@@ -166,7 +166,7 @@ class MultiTaskRecipe:
                 for split, results in judged.items()
                 for name, r in results.items()
             },
-            "baselines": {name: majority(each) for name, each in prepared.items()},
+            "baselines": _baselines(prepared, apart),
             "apart": _compared(team, judged, apart),
         }
         stage = loop.setup.stage
@@ -232,6 +232,21 @@ def described(member: Any) -> dict[str, Any]:
         "example_input": task.example_input(),
         "cautions": task.cautions(),
     }
+
+
+def _baselines(prepared: Mapping[str, Prepared], apart: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what each task has to beat, by `<set>/<task>` as its own figures are."""
+    constant = {name: majority(each).get("majority", {}) for name, each in prepared.items()}
+    found = {
+        kind: {
+            f"{split}/{name}": figures
+            for name, by_split in given.items()
+            for split, figures in by_split.items()
+            if split in HELD_OUT
+        }
+        for kind, given in (("majority", constant), ("apart", apart))
+    }
+    return {kind: figures for kind, figures in found.items() if figures}
 
 
 def _compared(
