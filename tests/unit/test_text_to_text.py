@@ -14,6 +14,7 @@ from app.adapt.parallel import join, read_set
 from app.adapt.reader import Problems, Row
 from app.adapt.tasks.summarization.config import Summarization
 from app.adapt.tasks.translation.config import Translation
+from app.adapt.tokenizers import load_tokenizer
 from app.errors import InvalidData, InvalidRequest
 
 
@@ -156,3 +157,19 @@ def test_an_input_that_is_no_text_is_refused_by_its_place(value):
     with pytest.raises(InvalidRequest) as caught:
         Summarization().parse_input(value, 3)
     assert caught.value.param == "inputs.3"
+
+
+def test_a_folder_with_a_sentencepiece_file_alone_has_a_tokenizer(tmp_path):
+    """As T5 1.1 and mT5 lie on the Hub: no tokenizer.json, which is made of `spiece.model` on loading."""
+    from sentencepiece import SentencePieceTrainer
+
+    texts = [f"sentence number {n} is about {'abc'[n % 3] * 3}" for n in range(300)]
+    SentencePieceTrainer.Train(
+        sentence_iterator=iter(texts), model_prefix=str(tmp_path / "spiece"), vocab_size=60,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "d_model": 8}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    tokenizer = load_tokenizer(tmp_path)
+    ids = tokenizer("sentence number 7")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "sentence number 7"
