@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 CLASSES, TAGS, ANSWERS = "text-classification", "token-classification", "question-answering"
 SUMMARIES, TRANSLATIONS, WRITING = "summarization", "translation", "text-generation"
-LIKENESS, MASKS = "sentence-similarity", "fill-mask"
+LIKENESS, MASKS, ANY_TEXT = "sentence-similarity", "fill-mask", "text2text-generation"
 LETTERS = "abcdefghijkl"
 Rows = list[dict[str, Any]]
 
@@ -28,6 +28,7 @@ GOOD: dict[str, Rows] = {
     ],
     SUMMARIES: [{"document": f"long text {a}", "summary": a} for a in LETTERS],
     TRANSLATIONS: [{"source": f"a man {a}", "target": f"ein mann {a}"} for a in LETTERS],
+    ANY_TEXT: [{"input_text": f"say {a}", "target_text": a} for a in LETTERS],
     "nested": [{"translation": {"en": f"a man {a}", "de": f"ein mann {a}"}} for a in LETTERS],
     WRITING: [
         {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": "yes"}]}
@@ -136,6 +137,10 @@ FAULTS = [
           "text 2 of the summary is empty"),
     Fault(SUMMARIES, SUMMARIES, {"document": ["a", 1], "summary": "b"}, "wrong_type", "document",
           "text 2 of the document must be a text, not int"),
+    Fault(ANY_TEXT, ANY_TEXT, {"input_text": "a", "target_text": " "}, "empty_text", "target_text",
+          "is empty"),
+    Fault(ANY_TEXT, ANY_TEXT, {"input_text": 4, "target_text": "b"}, "wrong_type", "input_text",
+          "must be a text, not int"),
     Fault(TRANSLATIONS, TRANSLATIONS, {"source": "a"}, "empty_text", "target", "is empty"),
     Fault(TRANSLATIONS, "nested", {"translation": {"en": "a"}}, "missing_side", "translation",
           "no 'de'"),
@@ -195,6 +200,7 @@ def naughty(task: str, text: str, at: int) -> dict[str, Any]:
         ANSWERS: {"question": text, "context": f"{text} it is {at}", "answers": text},
         SUMMARIES: {"document": more, "summary": text},
         TRANSLATIONS: {"source": more, "target": text},
+        ANY_TEXT: {"input_text": more, "target_text": text},
         WRITING: chat(("user", more), ("assistant", text)),
         LIKENESS: {"anchor": more, "positive": text},
         MASKS: {"text": more},

@@ -34,7 +34,10 @@ class Text2TextGeneration(TextToText):
     roles: ClassVar[tuple[Role, ...]] = (
         Role("input_text", ("inputs",), description="What is read."),
         Role(
-            "target_text", ("targets",), description="What is written, or a list of good answers."
+            "target_text",
+            ("targets",),
+            description="What is written, or a list of good answers.",
+            is_target=True,
         ),
     )
 
