@@ -53,26 +53,29 @@ def run(
         for part, content in parts.items()
         if content is not None
     }
-    spec = merged(
-        {
-            "kind": "fine_tune",
-            "model": chosen.models[0],
-            "data": files,
-            "suffix": name.replace("_", "-"),
-        },
-        chosen.spec,
-        changes,
-    )
+    begins: dict[str, Any] = {"data": files, "suffix": name.replace("_", "-")}
+    if "teacher" not in changes:  # a distillation's student is no model
+        begins |= {"kind": "fine_tune", "model": chosen.models[0]}
+    spec = merged(begins, chosen.spec, changes)
     answer = http.post("/v1/jobs", json=spec)
     if answer.status_code != httpx2.codes.CREATED:
         sys.exit(answer.text)
-    job = answer.json()
-    while job["state"] in {"queued", "running"}:
-        time.sleep(1.0)
-        job = http.get(f"/v1/jobs/{job['id']}").json()
+    job = at_end(http, answer.json()["id"])
     if job["state"] != "succeeded":
         sys.exit(json.dumps(job["error"], indent=2))
     return job
+
+
+def at_end(http: httpx2.Client, job_id: str) -> dict[str, Any]:
+    """Return a job when it has ended; a server that is started again meanwhile is waited for."""
+    while True:
+        time.sleep(1.0)
+        try:
+            job = http.get(f"/v1/jobs/{job_id}").json()
+        except httpx2.TransportError:
+            continue
+        if job["state"] not in {"queued", "running"}:
+            return job
 
 
 def merged(*specs: dict[str, Any]) -> dict[str, Any]:
