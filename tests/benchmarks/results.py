@@ -57,25 +57,21 @@ def run(
     if "teacher" not in changes:  # a distillation's student is no model
         begins |= {"kind": "fine_tune", "model": chosen.models[0]}
     spec = merged(begins, chosen.spec, changes)
+    return finished(http, spec)
+
+
+def finished(http: httpx2.Client, spec: dict[str, Any]) -> dict[str, Any]:
+    """Submit a job, wait for its end and return it."""
     answer = http.post("/v1/jobs", json=spec)
     if answer.status_code != httpx2.codes.CREATED:
         sys.exit(answer.text)
-    job = at_end(http, answer.json()["id"])
+    job = answer.json()
+    while job["state"] in {"queued", "running"}:
+        time.sleep(1.0)
+        job = http.get(f"/v1/jobs/{job['id']}").json()
     if job["state"] != "succeeded":
         sys.exit(json.dumps(job["error"], indent=2))
     return job
-
-
-def at_end(http: httpx2.Client, job_id: str) -> dict[str, Any]:
-    """Return a job when it has ended; a server that is started again meanwhile is waited for."""
-    while True:
-        time.sleep(1.0)
-        try:
-            job = http.get(f"/v1/jobs/{job_id}").json()
-        except httpx2.TransportError:
-            continue
-        if job["state"] not in {"queued", "running"}:
-            return job
 
 
 def merged(*specs: dict[str, Any]) -> dict[str, Any]:
