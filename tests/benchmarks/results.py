@@ -53,16 +53,10 @@ def run(
         for part, content in parts.items()
         if content is not None
     }
-    spec = merged(
-        {
-            "kind": "fine_tune",
-            "model": chosen.models[0],
-            "data": files,
-            "suffix": name.replace("_", "-"),
-        },
-        chosen.spec,
-        changes,
-    )
+    begins: dict[str, Any] = {"data": files, "suffix": name.replace("_", "-")}
+    if "teacher" not in changes:  # a distillation's student is no model
+        begins |= {"kind": "fine_tune", "model": chosen.models[0]}
+    spec = merged(begins, chosen.spec, changes)
     return finished(http, spec)
 
 
