@@ -217,7 +217,7 @@ def test_it_ends_when_the_lease_is_not_renewed(tmp_path, start):
     job = TinyJob(tmp_path, epochs=1000)
     child = start()
     child.until_ready()
-    child.send(job.assignment(lease_ttl_s=2.0))
+    child.send(job.assignment(lease_ttl_s=60.0))  # until its first step, however slow the machine
     child.until(at_step(1))
     for _ in range(6):  # renewed for longer than one lease lasts
         child.send(Lease(ttl_s=2.0))
