@@ -46,7 +46,7 @@ def submit(
 ) -> str:
     body: dict[str, Any] = {"kind": kind, "model": model, "max_batch_tokens": 512}
     if kind == "batch_predict":
-        body |= {"data": {"inputs": file_id}, "chunk_rows": 200}
+        body |= {"data": {"inputs": file_id}, "chunk_rows": 50}
     else:
         body |= {"data": {"test": file_id}}
     answer = system.http.post("/v1/jobs", json=body | more)
