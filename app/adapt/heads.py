@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 _TASK: TypeAdapter[Task] = TypeAdapter(AnyTask)
 
 
-def load_heads(folder: Path, facts: dict[str, Any]) -> dict[str, tuple[Task, nn.Module, int]]:
-    """Return task, network and longest input of each task; `facts` are those of the folder.
+def load_heads(
+    folder: Path, facts: dict[str, Any], names: Sequence[str] | None = None
+) -> dict[str, tuple[Task, nn.Module, int]]:
+    """Return task, network and longest input of each task, or of those that are named.
+
+    `facts` are those of the folder.
 
     Raises:
         pydantic.ValidationError: a task is of another version of Attune.
@@ -30,7 +35,8 @@ def load_heads(folder: Path, facts: dict[str, Any]) -> dict[str, tuple[Task, nn.
 
     trunk = load_trunk(folder)
     found: dict[str, tuple[Task, nn.Module, int]] = {}
-    for name, described in facts["tasks"].items():
+    for name in facts["tasks"] if names is None else names:
+        described = facts["tasks"][name]
         task = _TASK.validate_python(described["task"])
         model_class = cast("Any", task.network()).model_class
         network = load_part(folder, name, model_class, trunk)
@@ -50,7 +56,7 @@ def export(folder: Path, name: str, target: Path) -> None:
         names = ", ".join(sorted(described)) or "one task only"
         message = f"task: this model has no {name!r}; it does: {names}"
         raise InvalidRequest(message, param="task")
-    task, network, _ = load_heads(folder, facts)[name]
+    task, network, _ = load_heads(folder, facts, [name])[name]
     target.mkdir(parents=True, exist_ok=True)
     task.network().save(network, target)
     Tokenizers.load(folder).save(target)

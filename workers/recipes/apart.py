@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from workers.recipes.baselines import held_out_figures
 from workers.recipes.bench import Preparation, count, finished
-from workers.recipes.judging import HELD_OUT
 from workers.recipes.team import Member, Team
 from workers.recipes.trials import silent
-from workers.training.evaluate import evaluate
 from workers.training.loop import Loop
 from workers.training.report import Report
 
@@ -59,11 +58,5 @@ def _alone(
     loop.run()
     loop.finish()
     stage = finished(loop.setup).stage
-    figures: dict[str, Any] = {"steps": loop.state.total_steps, "parameters": count(stage.network)}
-    for split in HELD_OUT:
-        if preparation.sets[split]:
-            result = evaluate(
-                stage, preparation.sets[split], loop.state.max_batch_tokens, intervals=True
-            )
-            figures[split] = {"metrics": result.metrics, "intervals": result.intervals}
-    return figures
+    figures = held_out_figures(stage, preparation.sets, loop.state.max_batch_tokens)
+    return figures | {"steps": loop.state.total_steps, "parameters": count(stage.network)}

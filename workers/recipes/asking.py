@@ -10,27 +10,23 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from pydantic import TypeAdapter
 
 from app.adapt.answering import decode_answers
 from app.adapt.heads import load_heads
-from app.adapt.loss import Loss
 from app.adapt.network import new_parameters
 from app.adapt.outputs import Encoded
-from app.adapt.plugins import AnyLoss
 from app.adapt.task import Example, Task
 from app.adapt.tokenizers import Tokenizers
 from app.errors import InvalidRequest, InvalidSpec
 from app.spec.answering import Answering
 from workers.protocol import Assignment
+from workers.recipes.objective import own_losses
 from workers.recipes.sources import Loaded, facts_of, length_of, pad_id_of, task_of
 from workers.training.batches import fit_tokens
 from workers.training.device import autocast, is_out_of_memory
 from workers.training.evaluate import Stage
 from workers.training.loop import Drained
 from workers.training.report import Report
-
-_LOSS: TypeAdapter[Loss] = TypeAdapter(AnyLoss)
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def load_asked(
     stage = Stage(
         task=task,
         network=network.float().to(device).eval().requires_grad_(requires_grad=False),
-        losses=[_LOSS.validate_python(given) for given in task.default_losses()],
+        losses=own_losses(task),
         tokenizer=loaded.tokenizers.first,
         pad_id=pad_id,
         device=device,
@@ -143,7 +139,7 @@ def _network(spec: Answering, loaded: Loaded, task: Task) -> torch.nn.Module:
     folder = loaded.source.folder
     if spec.head is None:
         return task.network().load(task, folder)
-    _, network, _ = load_heads(folder, facts_of(folder))[spec.head]
+    _, network, _ = load_heads(folder, facts_of(folder), [spec.head])[spec.head]
     return network
 
 

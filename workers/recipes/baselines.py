@@ -33,7 +33,7 @@ def untouched(
     network = stage.task.network().load(stage.task, folder)
     if new_parameters(network):
         return {}
-    return _figures(replace(stage, network=network.to(stage.device)), sets, max_tokens)
+    return held_out_figures(replace(stage, network=network.to(stage.device)), sets, max_tokens)
 
 
 def linear_probe(
@@ -53,10 +53,13 @@ def linear_probe(
     probed = replace(stage, network=network.to(stage.device))
     train = _some(sets["train"], seed)
     facts = probe(probed, method, train, sets["validation"], max_tokens)
-    return facts | _figures(probed, sets, max_tokens)
+    return facts | held_out_figures(probed, sets, max_tokens)
 
 
-def _figures(stage: Stage, sets: dict[str, list[Encoded]], max_tokens: int) -> dict[str, Any]:
+def held_out_figures(
+    stage: Stage, sets: dict[str, list[Encoded]], max_tokens: int
+) -> dict[str, Any]:
+    """Return metrics and intervals of the held-out sets that there are."""
     figures: dict[str, Any] = {}
     for name in HELD_OUT:
         if sets[name]:

@@ -220,19 +220,28 @@ def check_memory(spec: Training, facts: Facts, report: Report) -> None:
         TrainingFailed: weights, gradients and optimizer state alone are more than that.
     """
     cost, free = estimate(spec, facts), facts.memory_bytes
-    needed, state = cost["memory_bytes"], cost["state_bytes"]
+    needed = cost["memory_bytes"]
+    check_state(cost["state_bytes"], free)
     where = f"about {needed / GIB:.1f} GiB of the {free / GIB:.1f} GiB that are free"
+    if needed > free:
+        message = f"The training may need {where}: batches are cut when they do not fit"
+        report.log(message, "warning", data=cost | {"free_bytes": free})
+    else:
+        report.log(f"The training needs {where}", data=cost | {"free_bytes": free})
+
+
+def check_state(state: int, free: int) -> None:
+    """Refuse a training whose weights, gradients and optimizer state, in bytes, are more than is free.
+
+    Raises:
+        TrainingFailed: they are.
+    """
     if state > free:
         message = (
             f"the model with what its training keeps takes {state / GIB:.1f} GiB, and "
             f"{free / GIB:.1f} GiB are free; choose a smaller model, or a method that trains less"
         )
         raise TrainingFailed(message, code="out_of_memory", param="model")
-    if needed > free:
-        message = f"The training may need {where}: batches are cut when they do not fit"
-        report.log(message, "warning", data=cost | {"free_bytes": free})
-    else:
-        report.log(f"The training needs {where}", data=cost | {"free_bytes": free})
 
 
 def finished(setup: Setup) -> Setup:

@@ -12,6 +12,7 @@ import torch
 
 from app.adapt.outputs import Encoded
 from app.kit.clock import monotonic
+from workers.recipes.baselines import held_out_figures
 from workers.recipes.bench import count, finished
 from workers.recipes.objective import task_losses
 from workers.recipes.teaching import BATCH_TOKENS as TEACHER_TOKENS
@@ -48,7 +49,7 @@ def compare(
         teacher.stage, lesson.read
     )
     if student.spec.runtime.baselines:
-        found["student_without_teacher"] = _alone(lesson, state, evaluations, should_drain)
+        found["student_without_teacher"] = _alone(lesson, state, should_drain)
     metric, greater = student.stage.task.primary_metric()
     split = "test" if "test" in evaluations else "validation"
     ours, best = (
@@ -75,10 +76,7 @@ def _said(lesson: Lesson, name: str) -> dict[str, Any]:
     return {"metrics": metrics.compute(), "intervals": metrics.intervals()}
 
 
-def _alone(
-    lesson: Lesson, state: TrainState, evaluations: dict[str, Evaluation],
-    should_drain: Callable[[], bool],
-) -> dict[str, Any]:  # fmt: skip
+def _alone(lesson: Lesson, state: TrainState, should_drain: Callable[[], bool]) -> dict[str, Any]:
     """Return the figures of the same student, trained for as many steps on the labelled rows alone."""
     preparation = lesson.preparation
     bench = preparation.bench
@@ -100,11 +98,8 @@ def _alone(
     loop.run()
     loop.finish()
     stage = finished(setup).stage
-    tokens = loop.state.max_batch_tokens
-    return {
-        name: _figures(evaluate(stage, preparation.sets[name], tokens, intervals=True))
-        for name in evaluations
-    } | {"steps": loop.state.total_steps}
+    figures = held_out_figures(stage, preparation.sets, loop.state.max_batch_tokens)
+    return figures | {"steps": loop.state.total_steps}
 
 
 def _figures(result: Evaluation) -> dict[str, Any]:

@@ -85,7 +85,10 @@ def prepare_lesson(bench: Bench, loader: SourceLoader, labelled: Sequence[Exampl
         _check_beside(teachers, read[0], preparation)
     said: list[Said] = []
     if task.teaching == "scores" or way == "noted":
-        said = [_answers(teacher, preparation, spec.top_k) for teacher in teachers]
+        said = [
+            _answers(teacher, rows, preparation, spec.top_k)
+            for teacher, rows in zip(teachers, read, strict=True)
+        ]
     quality = [
         _quality(teacher, read[at], said[at] if said else {}, preparation)
         for at, teacher in enumerate(teachers)
@@ -113,8 +116,11 @@ def _plainly(preparation: Preparation, labelled: Sequence[Example]) -> list[Enco
     return [item for item in preparation.sets["train"] if item.example < len(labelled)]
 
 
-def _answers(teacher: Teacher, preparation: Preparation, top_k: int) -> Said:
-    """Return a teacher's scores for the student's rows of each set, from the cache if possible."""
+def _answers(teacher: Teacher, read: list[Encoded], preparation: Preparation, top_k: int) -> Said:
+    """Return a teacher's scores for the student's rows of each set, from the cache if possible.
+
+    `read` are the validation rows as it reads them.
+    """
     found: Said = {}
     folder, digest = preparation.bench.assignment.cache, teacher.digest
     if teacher.stage.task.teaching == "tokens":
@@ -123,7 +129,7 @@ def _answers(teacher: Teacher, preparation: Preparation, top_k: int) -> Said:
     for name, ours in preparation.sets.items():
         if not ours:
             continue
-        theirs = encoded_by(teacher, preparation, name)
+        theirs = read if name == "validation" else encoded_by(teacher, preparation, name)
         key = teacher_cache.key_of(digest, theirs)
         scores = None if folder is None else teacher_cache.read(folder, key)
         rows += len(theirs)

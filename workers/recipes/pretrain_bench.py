@@ -17,12 +17,12 @@ from app.adapt.source import SHELL, Source
 from app.adapt.token_file import TokenFile
 from app.adapt.token_rows import HELD_OUT_SEED, Alone, Cut, Packed, Rows
 from app.adapt.tokenizers import Tokenizers, load_tokenizer
-from app.errors import InvalidSpec, TrainingFailed
+from app.errors import InvalidSpec
 from app.spec.pretrain import Pretrain
 from app.spec.resolve_pretrain import CorpusFacts, estimate_pretrain, resolve_pretrain
 from app.store.weights import check_model_folder
 from workers.protocol import Assignment
-from workers.recipes.bench import FRESH_STEP, GIB, count
+from workers.recipes.bench import FRESH_STEP, check_state, count
 from workers.recipes.corpus import JobCorpus, Tokens
 from workers.recipes.saving import write_shell
 from workers.recipes.sources import Loaded, SourceLoader, max_length_of, pad_id_of
@@ -165,13 +165,7 @@ class PretrainBench:
         )
 
     def _check_memory(self, cost: dict[str, Any], free: int) -> None:
-        state = cost["state_bytes"]
-        if state > free:
-            message = (
-                f"the model with what its training keeps takes {state / GIB:.1f} GiB, and "
-                f"{free / GIB:.1f} GiB are free; choose a smaller model, or a method that trains less"
-            )
-            raise TrainingFailed(message, code="out_of_memory", param="model")
+        check_state(cost["state_bytes"], free)
         self.report.log(
             f"{cost['steps']:,} steps on {cost['tokens']:,} tokens",
             data=cost | {"free_bytes": free},
