@@ -23,6 +23,7 @@ from app.kit.ids import new_id
 from app.models.repository import ModelRepository
 from app.models.service import PREFIX
 from app.settings import Settings
+from app.spec.answering import Answering
 from app.spec.base import Sides
 from app.spec.job import JobSpec, makes_model, makes_sources, parse_spec, parse_training
 
@@ -122,8 +123,8 @@ class JobService:
         """
         sets = {field: self._find_files(field, sides) for field, sides in spec.sets().items()}
         models = {param: self._find_model(param, id_) for param, id_ in spec.model_ids().items()}
-        if spec.asks:
-            spec = spec.knowing(tasks_of(models, getattr(spec, "head", None)))
+        if isinstance(spec, Answering):
+            spec = spec.knowing(tasks_of(models, spec.head))
         for field, sides in spec.sets().items():
             found = sets[field]
             # Parallel files have a column for each role; of what is in them, the trainer is the judge.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -20,8 +20,6 @@ GPU_TOKENS = 16_384
 
 class Answering(BaseSpec):
     """Ask `model`, which stays as it is."""
-
-    asks: ClassVar[bool] = True
 
     model: ModelId = Field(
         description="A finished model (ft:...), a checkpoint (ckpt-...), or a base model that does the "
@@ -56,6 +54,9 @@ class Answering(BaseSpec):
 
     def knowing(self, tasks: Mapping[str, Task]) -> Self:
         """Take over the model's own task, and check what depends on it.
+
+        `tasks` are those of the models that the job reads, by field. Base models are not among them: what
+        those can do is seen when they are loaded.
 
         Raises:
             InvalidSpec: no task is known, the model does another one, or it does not know an option.

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from app.kit.schema import Frozen
 from app.spec.runtime import Execution, Runtime
-
-if TYPE_CHECKING:
-    from app.adapt.task import Task
 
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -28,8 +25,6 @@ class BaseSpec(Frozen, ABC):
 
     `version` names the shape, so that stored specs parse for ever.
     """
-
-    asks: ClassVar[bool] = False  # what it needs depends on what its models do: see `knowing`
 
     version: Literal[1] = 1
     metadata: dict[MetaKey, MetaValue] = Field(default={}, max_length=16)
@@ -59,17 +54,6 @@ class BaseSpec(Frozen, ABC):
         Raises:
             InvalidData: they are not.
         """
-
-    def knowing(self, tasks: Mapping[str, Task]) -> Self:
-        """Return the spec as it is once the tasks of models that it reads are known, by field.
-
-        Base models are not among them: what those can do is seen when they are loaded.
-
-        Raises:
-            InvalidSpec: the job and its models do not fit together.
-        """
-        del tasks
-        return self
 
     @property
     def kept_checkpoints(self) -> int | None:

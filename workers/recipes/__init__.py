@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -22,7 +23,17 @@ from workers.recipes.evaluate import EvaluateRecipe
 from workers.recipes.fine_tune import FineTuneRecipe
 from workers.recipes.multi_task import MultiTaskRecipe
 from workers.recipes.pretrain import PretrainRecipe
+from workers.recipes.recipe import Recipe
 from workers.training.report import Report
+
+RECIPES: dict[type[JobSpec], type[Recipe[Any]]] = {
+    FineTune: FineTuneRecipe,
+    Distill: DistillRecipe,
+    MultiTask: MultiTaskRecipe,
+    Pretrain: PretrainRecipe,
+    Evaluate: EvaluateRecipe,
+    BatchPredict: BatchPredictRecipe,
+}
 
 
 def run_recipe(
@@ -38,19 +49,7 @@ def run_recipe(
         Drained: asked to stop; a checkpoint has been saved.
     """
     try:
-        match spec:
-            case FineTune():
-                return FineTuneRecipe(assignment, spec, Report(emit), should_drain).run()
-            case MultiTask():
-                return MultiTaskRecipe(assignment, spec, Report(emit), should_drain).run()
-            case Distill():
-                return DistillRecipe(assignment, spec, Report(emit), should_drain).run()
-            case Pretrain():
-                return PretrainRecipe(assignment, spec, Report(emit), should_drain).run()
-            case Evaluate():
-                return EvaluateRecipe(assignment, spec, Report(emit), should_drain).run()
-            case BatchPredict():
-                return BatchPredictRecipe(assignment, spec, Report(emit), should_drain).run()
+        return RECIPES[type(spec)](assignment, spec, Report(emit), should_drain).run()
     except torch.cuda.OutOfMemoryError as error:
         message = (
             "the GPU's memory does not hold the model with its gradients and the optimizer's "

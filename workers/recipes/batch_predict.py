@@ -23,7 +23,7 @@ from app.errors import AttuneError, InvalidData
 from app.jobs.state import Phase
 from app.kit.counting import counted
 from app.spec.batch_predict import BatchPredict
-from workers.protocol import Assignment, DoneEvent, OutputFile, ResolvedEvent
+from workers.protocol import DoneEvent, OutputFile, ResolvedEvent
 from workers.recipes import parts
 from workers.recipes.asking import (
     Asked,
@@ -35,9 +35,9 @@ from workers.recipes.asking import (
     resolved,
 )
 from workers.recipes.reading import MAX_ROWS, checked
+from workers.recipes.recipe import Recipe
 from workers.recipes.sources import SourceLoader
-from workers.training.device import choose_device, environment, make_deterministic, seed_step
-from workers.training.report import Report
+from workers.training.device import environment, seed_step
 
 PURPOSE = "batch_output"
 MAX_STEM = 200
@@ -61,13 +61,8 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class BatchPredictRecipe:
+class BatchPredictRecipe(Recipe[BatchPredict]):
     """One `batch_predict` job, from its assignment to a file of answers."""
-
-    assignment: Assignment
-    spec: BatchPredict
-    report: Report
-    should_drain: Callable[[], bool]
 
     def run(self) -> DoneEvent:
         """Do the job.
@@ -77,9 +72,7 @@ class BatchPredictRecipe:
             Drained: asked to stop; the next run goes on behind the last chunk.
         """
         report = self.report
-        report.phase(Phase.VALIDATING)
-        device = choose_device(self.spec.runtime.device)
-        make_deterministic()
+        device = self.begin()
         spec = cast("BatchPredict", known(self.assignment, self.spec))
         beat = beating(report, self.should_drain)
         loader = SourceLoader(self.assignment, spec.runtime.seed)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from app.adapt.task import Task
 from app.jobs.state import Phase
 from app.spec.distill import Distill
-from workers.protocol import Assignment, FinishedEvent
+from workers.protocol import FinishedEvent
 from workers.recipes.bench import Bench, count, finished
 from workers.recipes.comparing import compare
 from workers.recipes.judging import judge, summarize
 from workers.recipes.lesson import Lesson, prepare_lesson
 from workers.recipes.objective import check_objective, with_learned
 from workers.recipes.reading import read_data
+from workers.recipes.recipe import Recipe
 from workers.recipes.saving import save_model
 from workers.recipes.seeds import begin, run_seeds
 from workers.recipes.sources import SourceLoader
@@ -22,19 +22,12 @@ from workers.recipes.teaching import common_task, from_network, from_rows, teach
 from workers.recipes.transfer_set import augmented, unlabeled
 from workers.recipes.writing import writer, written
 from workers.training.course import Setup
-from workers.training.device import choose_device, make_deterministic
 from workers.training.loop import Loop
-from workers.training.report import Report
 
 
 @dataclass(frozen=True)
-class DistillRecipe:
+class DistillRecipe(Recipe[Distill]):
     """One `distill` job, from its assignment to a finished student."""
-
-    assignment: Assignment
-    spec: Distill
-    report: Report
-    should_drain: Callable[[], bool]
 
     def run(self) -> FinishedEvent:
         """Do the job.
@@ -44,9 +37,7 @@ class DistillRecipe:
             Drained: asked to stop; a checkpoint has been saved.
         """
         report = self.report
-        report.phase(Phase.VALIDATING)
-        device = choose_device(self.spec.runtime.device)
-        make_deterministic()
+        device = self.begin()
         spec = self.spec.model_copy(update={"task": self._task()})
         prepared = read_data(self.assignment, spec, report)
         prepared.task.check_teaching()

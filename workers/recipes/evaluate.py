@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -13,25 +12,20 @@ from app.adapt.parallel import read_set
 from app.adapt.task import Task
 from app.jobs.state import Phase
 from app.spec.evaluate import Evaluate
-from workers.protocol import Assignment, DoneEvent, ResolvedEvent
+from workers.protocol import DoneEvent, ResolvedEvent
 from workers.recipes.asking import Asked, beating, known, load_asked, own_task, resolved
 from workers.recipes.memory import Memory
 from workers.recipes.reading import MAX_ROWS, checked
+from workers.recipes.recipe import Recipe
 from workers.recipes.sources import Loaded, SourceLoader
 from workers.recipes.worst import Judged, worst_rows
-from workers.training.device import choose_device, environment, make_deterministic
+from workers.training.device import environment
 from workers.training.evaluate import Evaluation, evaluate, written_rows
-from workers.training.report import Report
 
 
 @dataclass(frozen=True)
-class EvaluateRecipe:
+class EvaluateRecipe(Recipe[Evaluate]):
     """One `evaluate` job, from its assignment to its report."""
-
-    assignment: Assignment
-    spec: Evaluate
-    report: Report
-    should_drain: Callable[[], bool]
 
     def run(self) -> DoneEvent:
         """Do the job.
@@ -41,9 +35,7 @@ class EvaluateRecipe:
             Drained: asked to stop; the next run goes on where this one was.
         """
         report = self.report
-        report.phase(Phase.VALIDATING)
-        device = choose_device(self.spec.runtime.device)
-        make_deterministic()
+        device = self.begin()
         spec = cast("Evaluate", known(self.assignment, self.spec))
         loader = SourceLoader(self.assignment, spec.runtime.seed)
         loaded = loader.load(spec.model, spec.revision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,29 +10,23 @@ from app.adapt.plugins import METHODS
 from app.jobs.state import Phase
 from app.spec.choice import AutoMethod
 from app.spec.fine_tune import FineTune
-from workers.protocol import Assignment, FinishedEvent
+from workers.protocol import FinishedEvent
 from workers.recipes.bench import Bench, Preparation, count, finished
 from workers.recipes.judging import baselines, judge, summarize
 from workers.recipes.reading import read_data
+from workers.recipes.recipe import Recipe
 from workers.recipes.saving import save_model
 from workers.recipes.seeds import begin, run_seeds
 from workers.recipes.sources import SourceLoader
 from workers.recipes.trials import choose_method
 from workers.training.checkpoint import newest_state
 from workers.training.course import Setup
-from workers.training.device import choose_device, make_deterministic
 from workers.training.loop import Loop
-from workers.training.report import Report
 
 
 @dataclass(frozen=True)
-class FineTuneRecipe:
+class FineTuneRecipe(Recipe[FineTune]):
     """One `fine_tune` job, from its assignment to a finished model folder."""
-
-    assignment: Assignment
-    spec: FineTune
-    report: Report
-    should_drain: Callable[[], bool]
 
     def run(self) -> FinishedEvent:
         """Do the job.
@@ -43,9 +36,7 @@ class FineTuneRecipe:
             Drained: asked to stop; a checkpoint has been saved.
         """
         report = self.report
-        report.phase(Phase.VALIDATING)
-        device = choose_device(self.spec.runtime.device)
-        make_deterministic()
+        device = self.begin()
         prepared = read_data(self.assignment, self.spec, report)
         report.phase(Phase.LOADING)
         loader = SourceLoader(self.assignment, self.spec.runtime.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,33 +15,27 @@ from app.adapt.layers.shared_trunk import HEADS, SharedTrunk, head_names
 from app.errors import InvalidSpec, within
 from app.jobs.state import Phase
 from app.spec.multi_task import MultiTask
-from workers.protocol import Assignment, FinishedEvent
+from workers.protocol import FinishedEvent
 from workers.recipes.apart import trained_apart
 from workers.recipes.bench import Bench, count
 from workers.recipes.judging import HELD_OUT, majority, spread
 from workers.recipes.reading import read_data
-from workers.recipes.saving import lineage_of, write_model
+from workers.recipes.recipe import Recipe
+from workers.recipes.saving import origin_of, write_model
 from workers.recipes.seeds import begin, run_seeds
 from workers.recipes.sources import SourceLoader, facts_of
 from workers.recipes.team import Team, finished_network, named, num_parameters_apart
 from workers.training.course import Course
-from workers.training.device import choose_device, environment, make_deterministic
 from workers.training.evaluate import Evaluation, evaluate
 from workers.training.loop import Loop
-from workers.training.report import Report
 from workers.training.several import SeveralStage
 
 KIND = "multi-task"
 
 
 @dataclass(frozen=True)
-class MultiTaskRecipe:
+class MultiTaskRecipe(Recipe[MultiTask]):
     """One `multi_task` job, from its assignment to a finished model folder."""
-
-    assignment: Assignment
-    spec: MultiTask
-    report: Report
-    should_drain: Callable[[], bool]
 
     def run(self) -> FinishedEvent:
         """Do the job.
@@ -51,9 +45,7 @@ class MultiTaskRecipe:
             Drained: asked to stop; a checkpoint has been saved.
         """
         report = self.report
-        report.phase(Phase.VALIDATING)
-        device = choose_device(self.spec.runtime.device)
-        make_deterministic()
+        device = self.begin()
         prepared = {name: self._read(name) for name in self.spec.tasks}
         report.phase(Phase.LOADING)
         benches = self._benches(prepared, device)
@@ -192,23 +184,12 @@ class MultiTaskRecipe:
         if carried:
             kept: dict[str, Any] = facts_of(source.folder)["tasks"]
             tasks = {name: kept[name] for name in carried} | tasks
-        facts: dict[str, Any] = {
-            "model_id": self.assignment.model_id,
-            "job_id": self.assignment.job_id,
-            "lineage": lineage_of(first.loaded),
-            "base": source.id,
-            "base_kind": source.kind,
-            "revision": source.revision,
-            "weights_sha256": source.sha256,
-            "files": {file.id: file.sha256 for file in self.assignment.files.values()},
+        origin = origin_of(self.assignment, team.spec, first.loaded, network, team.device)
+        facts = origin | {
             "task": {"kind": KIND},
             "tasks": tasks,
-            "spec": self.assignment.spec,
-            "resolved": team.spec.model_dump(mode="json"),
             "columns": {},
             "max_length": max(task["max_length"] for task in tasks.values()),
-            "num_parameters": count(network),
-            "environment": environment(team.device),
             "metrics": metrics,
             "report": report,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,30 +11,24 @@ from app.adapt.dataset import Prepared
 from app.jobs.state import Phase
 from app.spec.pretrain import Pretrain
 from app.store.durable import remove_folder
-from workers.protocol import Assignment, FinishedEvent
+from workers.protocol import FinishedEvent
 from workers.recipes.baselines import untouched
 from workers.recipes.bench import count, finished
 from workers.recipes.corpus import JobCorpus
 from workers.recipes.judging import judge, summarize
 from workers.recipes.pretrain_bench import Preparation, PretrainBench, load
 from workers.recipes.probing import Probing
+from workers.recipes.recipe import Recipe
 from workers.recipes.saving import save_model
 from workers.recipes.seeds import resume
 from workers.training.course import Setup
-from workers.training.device import choose_device, make_deterministic
 from workers.training.pretrain_loop import PretrainLoop
-from workers.training.report import Report
 from workers.training.state import TrainState
 
 
 @dataclass(frozen=True)
-class PretrainRecipe:
+class PretrainRecipe(Recipe[Pretrain]):
     """One `pretrain` job, from its assignment to a finished model folder."""
-
-    assignment: Assignment
-    spec: Pretrain
-    report: Report
-    should_drain: Callable[[], bool]
 
     def run(self) -> FinishedEvent:
         """Do the job.
@@ -45,9 +38,7 @@ class PretrainRecipe:
             Drained: asked to stop; a checkpoint has been saved.
         """
         report, spec = self.report, self.spec
-        report.phase(Phase.VALIDATING)
-        device = choose_device(spec.runtime.device)
-        make_deterministic()
+        device = self.begin()
         corpus = JobCorpus(self.assignment, spec, report)
         probing = spec.probe and Probing.read(
             self.assignment, spec.probe, report, spec.runtime.seed

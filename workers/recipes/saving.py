@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from app.adapt.dataset import Prepared
 from app.adapt.source import Source
 from app.adapt.tokenizers import Tokenizers
 from app.models.card import model_card
+from app.spec.training import Stepwise
 from app.store.durable import publish_folder, remove_folder, temporary_folder
 from app.store.manifest import write_manifest
 from workers.protocol import Assignment, FinishedEvent
@@ -80,6 +84,22 @@ def _described(
     assignment: Assignment, setup: Setup, loaded: Loaded, prepared: Prepared
 ) -> dict[str, Any]:
     """Return what the model is and where it comes from."""
+    network, device = setup.stage.network, setup.stage.device
+    return origin_of(assignment, setup.spec, loaded, network, device) | {
+        "task": prepared.task.model_dump(mode="json"),
+        "pipeline": prepared.task.pipeline,
+        "example_input": prepared.task.example_input(),
+        "cautions": prepared.task.cautions(),
+        "columns": prepared.columns,
+        "max_length": int(setup.spec.optimization.max_length),
+    }
+
+
+def origin_of(
+    assignment: Assignment, resolved: Stepwise, loaded: Loaded, network: nn.Module,
+    device: torch.device,
+) -> dict[str, Any]:  # fmt: skip
+    """Return where a model of any kind comes from: its job, its source, the spec that it was made by."""
     source = loaded.source
     return {
         "model_id": assignment.model_id,
@@ -90,16 +110,10 @@ def _described(
         "revision": source.revision,
         "weights_sha256": source.sha256,
         "files": {file.id: file.sha256 for file in assignment.files.values()},
-        "task": prepared.task.model_dump(mode="json"),
-        "pipeline": prepared.task.pipeline,
-        "example_input": prepared.task.example_input(),
-        "cautions": prepared.task.cautions(),
         "spec": assignment.spec,
-        "resolved": setup.spec.model_dump(mode="json"),
-        "columns": prepared.columns,
-        "max_length": int(setup.spec.optimization.max_length),
-        "num_parameters": sum(p.numel() for p in setup.stage.network.parameters()),
-        "environment": environment(setup.stage.device),
+        "resolved": resolved.model_dump(mode="json"),
+        "num_parameters": sum(p.numel() for p in network.parameters()),
+        "environment": environment(device),
     }
 
 
