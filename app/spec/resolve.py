@@ -60,6 +60,16 @@ class Host(Protocol):
         """Whether it computes in bf16 itself."""
         ...
 
+    @property
+    def cores(self) -> int:
+        """Of its processor."""
+        ...
+
+    @property
+    def num_trained(self) -> int | None:
+        """Of the parameters, those that train; None: all of them."""
+        ...
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -177,12 +187,20 @@ def _runtime(spec: Training, facts: Facts, steps: int, steps_per_epoch: int) -> 
             else given.seeds,
             "evaluate_every": every,
             "checkpoint_every": every if checkpoint == "auto" else checkpoint,
-            "device": facts.device if given.device == "auto" else given.device,
-            "precision": precision_of(facts.device, has_bf16=facts.has_bf16)
-            if given.precision == "auto"
-            else given.precision,
         }
+        | place_of(given, facts)
     )
+
+
+def place_of(given: Runtime, facts: Host) -> dict[str, str]:
+    """Return the device and precision that a job asks for, or those of the host."""
+    precision = given.precision
+    if precision == "auto":
+        precision = precision_of(facts.device, has_bf16=facts.has_bf16)
+    return {
+        "device": facts.device if given.device == "auto" else given.device,
+        "precision": precision,
+    }
 
 
 def estimate(resolved: Training, facts: Facts) -> dict[str, Any]:
@@ -194,18 +212,24 @@ def estimate(resolved: Training, facts: Facts) -> dict[str, Any]:
     tokens = steps * sum(min(n, length) for n in facts.lengths) // an_epoch
     # 6 N T without embeddings: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1.
     flops = 6 * (facts.num_parameters - facts.num_embeddings) * tokens
+    cost: dict[str, Any] = {"steps": steps, "tokens": tokens}
+    cost |= needs(facts, flops, _number(optimization.max_batch_tokens))
+    return cost | {
+        "basis": "6 * parameters (without embeddings) * tokens at 45 GFLOP/s a core, or 30 TFLOP/s "
+        "on a GPU; 4 bytes a parameter, 12 more where it trains, 24 kB a token of the largest batch",
+    }
+
+
+def needs(facts: Host, flops: float, batch_tokens: int) -> dict[str, Any]:
+    """Return the seconds of so many operations, and the bytes that a training keeps and computes with."""
     per_s = CORE_FLOPS * facts.cores if facts.device == "cpu" else GPU_FLOPS
     trained = facts.num_parameters if facts.num_trained is None else facts.num_trained
     # fp32; gradients and two moments of what trains
     state = facts.num_parameters * 4 + trained * 12
     return {
-        "steps": steps,
-        "tokens": tokens,
         "seconds": round(flops / per_s, 1),
         "state_bytes": state,
-        "memory_bytes": state + _number(optimization.max_batch_tokens) * 24_000,
-        "basis": "6 * parameters (without embeddings) * tokens at 45 GFLOP/s a core, or 30 TFLOP/s "
-        "on a GPU; 4 bytes a parameter, 12 more where it trains, 24 kB a token of the largest batch",
+        "memory_bytes": state + batch_tokens * 24_000,
     }
 
 

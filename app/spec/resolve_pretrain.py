@@ -10,12 +10,12 @@ from typing import Any
 from app.errors import InvalidSpec
 from app.spec.pretrain import Pretrain
 from app.spec.resolve import (
-    CORE_FLOPS,
-    GPU_FLOPS,
     MAX_EVALUATIONS,
     MIN_EVALUATIONS,
     batch_tokens,
-    precision_of,
+    needs,
+    num_steps,
+    place_of,
 )
 
 SHORT, LONG = 128, 512  # Devlin et al. 2019, A.2 has both; Liu et al. 2019, 4.2 the longer
@@ -107,20 +107,13 @@ def estimate_pretrain(resolved: Pretrain, facts: CorpusFacts) -> dict[str, Any]:
     length, batch = int(optimization.max_length), int(optimization.batch_size)
     rows = facts.num_rows(length, optimization.packing is True)
     an_epoch = math.ceil(rows / batch)
-    whole = int(optimization.epochs) * an_epoch
-    steps = min(optimization.max_steps or whole, whole)
+    steps = num_steps(optimization, rows)
     tokens = round(facts.tokens * steps / an_epoch)
     # 6 N T: Kaplan et al. 2020 (arXiv 2001.08361), 2.1; the output matrix multiplies, so that it counts.
     flops = 6 * facts.num_parameters * tokens
-    per_s = CORE_FLOPS * facts.cores if facts.device == "cpu" else GPU_FLOPS
-    trained = facts.num_parameters if facts.num_trained is None else facts.num_trained
-    state = facts.num_parameters * 4 + trained * 12
-    return {
-        "steps": steps,
-        "tokens": tokens,
-        "seconds": round(flops / per_s, 1),
-        "state_bytes": state,
-        "memory_bytes": state + int(optimization.max_batch_tokens) * 24_000,
+    cost: dict[str, Any] = {"steps": steps, "tokens": tokens}
+    cost |= needs(facts, flops, int(optimization.max_batch_tokens))
+    return cost | {
         "basis": "6 * parameters * tokens at 45 GFLOP/s a core, or 30 TFLOP/s on a GPU; 4 bytes a "
         "parameter, 12 more where it trains, 24 kB a token of the largest batch; the corpus stays on disk",
     }
@@ -168,9 +161,6 @@ def _runtime(spec: Pretrain, facts: CorpusFacts, steps: int) -> Any:
             "checkpoint_every": max(1, min(every, math.ceil(steps / MAX_EVALUATIONS)))
             if checkpoint == "auto"
             else checkpoint,
-            "device": facts.device if given.device == "auto" else given.device,
-            "precision": precision_of(facts.device, has_bf16=facts.has_bf16)
-            if given.precision == "auto"
-            else given.precision,
         }
+        | place_of(given, facts)
     )

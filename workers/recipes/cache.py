@@ -19,24 +19,29 @@ def key_of(kind: str, depends_on: dict[str, Any]) -> str:
     return f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
 
 
-def cached(folder: Path, key: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder of a key; `make` fills it where there is none that is whole.
-
-    Whoever is quicker with the same one wins.
-    """
+def find(folder: Path, key: str) -> Path | None:
+    """Return the folder of a key, None where there is none that is whole."""
     final = folder / key
-    if final.is_dir():
-        try:
-            verify_folder(final)
-        except CorruptFolder:
-            remove_folder(final)
-        else:
-            os.utime(final)  # the least recently used go first
-            return final
+    if not final.is_dir():
+        return None
+    try:
+        verify_folder(final)
+    except CorruptFolder:
+        remove_folder(final)
+        return None
+    os.utime(final)  # the least recently used go first
+    return final
+
+
+def keep(
+    folder: Path, key: str, fill: Callable[[Path], None], kind: str, facts: dict[str, Any]
+) -> Path:
+    """Fill the folder of a key. Whoever is quicker with the same one wins."""
+    final = folder / key
     temporary = temporary_folder(final)
     try:
-        make(temporary)
-        write_manifest(temporary, key.partition("-")[0], {})
+        fill(temporary)
+        write_manifest(temporary, kind, facts)
         publish_folder(temporary, final)
     except OSError:
         if not final.is_dir():
@@ -44,3 +49,8 @@ def cached(folder: Path, key: str, make: Callable[[Path], None]) -> Path:
     finally:
         remove_folder(temporary)
     return final
+
+
+def cached(folder: Path, key: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder of a key of `key_of`; `make` fills it where there is none that is whole."""
+    return find(folder, key) or keep(folder, key, make, key.partition("-")[0], {})

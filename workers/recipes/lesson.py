@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -131,13 +132,11 @@ def _answers(teacher: Teacher, read: list[Encoded], preparation: Preparation, to
             continue
         theirs = read if name == "validation" else encoded_by(teacher, preparation, name)
         key = teacher_cache.key_of(digest, theirs)
-        scores = None if folder is None else teacher_cache.read(folder, key)
+        scores, was_kept = teacher_cache.kept(
+            folder, key, partial(scores_of, teacher, theirs, top_k)
+        )
         rows += len(theirs)
-        known += 0 if scores is None else len(theirs)
-        if scores is None:
-            scores = scores_of(teacher, theirs, top_k)
-            if folder is not None:
-                teacher_cache.write(folder, key, scores)
+        known += len(theirs) if was_kept else 0
         found[name] = aligned(teacher.stage.task, scores, theirs, ours)
     where = f"{known} of them from the cache" if known else "kept for other runs and students"
     preparation.bench.report.log(

@@ -16,6 +16,7 @@ from app.adapt.outputs import Generated
 from app.kit.clock import monotonic
 from workers.protocol import CheckpointRef
 from workers.recipes import parts
+from workers.recipes.ragged import joined, parted
 from workers.training.evaluate import Seen
 from workers.training.report import Report
 
@@ -85,16 +86,12 @@ def _write(folder: Path, noted: Sequence[Noted]) -> None:
         batches.append(entry)
     (folder / BATCHES).write_text(json.dumps(batches))
     if arrays:
-        is_flat = arrays[0].ndim == 1
-        flat = np.stack(arrays) if is_flat else np.concatenate(arrays)
-        lengths = np.array([1 if is_flat else len(row) for row in arrays], dtype=np.int64)
-        tensors = {"scores": np.ascontiguousarray(flat), "lengths": lengths,
-                   "is_flat": np.array([is_flat])}  # fmt: skip
-        save_file(tensors, folder / SCORES)
+        save_file(joined(arrays), folder / SCORES)
 
 
 def _read(folder: Path) -> dict[int, Seen]:
-    scores = iter(_scores(folder / SCORES) if (folder / SCORES).is_file() else [])
+    path = folder / SCORES
+    scores = iter(parted(load_file(path)) if path.is_file() else [])
     known: dict[int, Seen] = {}
     for entry in cast("list[dict[str, Any]]", json.loads((folder / BATCHES).read_text())):
         if "written" in entry:
@@ -103,10 +100,3 @@ def _read(folder: Path) -> dict[int, Seen]:
             rows = [next(scores) for _ in range(entry["rows"])]
         known[entry["number"]] = Seen(rows, entry["loss"])
     return known
-
-
-def _scores(path: Path) -> list[NDArray[Any]]:
-    tensors = load_file(path)
-    if tensors["is_flat"][0]:
-        return list(tensors["scores"])
-    return np.split(tensors["scores"], np.cumsum(tensors["lengths"])[:-1])

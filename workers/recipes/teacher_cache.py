@@ -8,8 +8,7 @@ manifest is made anew.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from app.adapt.outputs import Encoded
-from app.store.durable import publish_folder, remove_folder, temporary_folder
-from app.store.manifest import CorruptFolder, verify_folder, write_manifest
+from app.store.durable import remove_folder
+from workers.recipes import cache
+from workers.recipes.ragged import joined, parted
 
 if TYPE_CHECKING:
     from app.adapt.task import Scores
@@ -38,40 +38,27 @@ def key_of(digest: str, items: Sequence[Encoded]) -> str:
     return made.hexdigest()[:40]
 
 
-def read(folder: Path, key: str) -> list[Scores] | None:
-    """Return the answers of a key, None where there are none that are whole."""
-    entry = folder / key
-    if not entry.is_dir():
-        return None
-    try:
-        verify_folder(entry)
-        tensors = load_file(entry / FILE)
-    except (CorruptFolder, OSError):
-        remove_folder(entry)
-        return None
-    os.utime(entry)  # the least recently used go first
-    flat, lengths = tensors["scores"], tensors["lengths"]
-    if not lengths.size:
-        return list(flat)
-    return np.split(flat, np.cumsum(lengths)[:-1])
+def kept(
+    folder: Path | None, key: str, make: Callable[[], list[Scores]]
+) -> tuple[list[Scores], bool]:
+    """Return the answers of a key, and whether `folder` had them; else `make` makes them, to be kept."""
+    found = None if folder is None else _read(folder, key)
+    if found is not None:
+        return found, True
+    made = make()
+    if folder is not None:
+
+        def fill(entry: Path) -> None:
+            save_file(joined(made), entry / FILE)
+
+        cache.keep(folder, key, fill, KIND, {"rows": len(made)})
+    return made, False
 
 
-def write(folder: Path, key: str, scores: Sequence[Scores]) -> None:
-    """Keep the answers; whoever was quicker with the same ones wins."""
-    is_flat = scores[0].ndim == 1
-    tensors = {
-        "scores": np.stack(scores) if is_flat else np.concatenate(scores),
-        "lengths": np.array([] if is_flat else [len(row) for row in scores], dtype=np.int64),
-    }
-    final = folder / key
-    temporary = temporary_folder(final)
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in tensors.items()}, temporary / FILE
-    )
-    write_manifest(temporary, KIND, {"rows": len(scores)})
+def _read(folder: Path, key: str) -> list[Scores] | None:
     try:
-        publish_folder(temporary, final)
+        entry = cache.find(folder, key)
+        return None if entry is None else parted(load_file(entry / FILE))
     except OSError:
-        remove_folder(temporary)
-        if not final.is_dir():
-            raise
+        remove_folder(folder / key)
+        return None

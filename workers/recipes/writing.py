@@ -56,13 +56,10 @@ def written(
     rows = teacher.tokenizers.encode(task, asked, teacher.max_length)
     parameters = task.parameters.model_validate(task.default_parameters())
     key = teacher_cache.key_of(f"{teacher.digest}/{parameters.model_dump_json()}", rows)
-    kept = None if cache is None else teacher_cache.read(cache, key)
-    if kept is None:
-        texts = _write(teacher, rows, parameters)
-        if cache is not None:
-            teacher_cache.write(cache, key, [_bytes(text) for text in texts])
-    else:
-        texts = [bytes(row.astype(np.uint8)).decode() for row in kept]
+    said, was_kept = teacher_cache.kept(
+        cache, key, lambda: [_bytes(text) for text in _write(teacher, rows, parameters)]
+    )
+    texts = [bytes(row.astype(np.uint8)).decode() for row in said]
     found = [
         task.answered(example, text)
         for example, text in zip(asked, texts, strict=True)
@@ -75,8 +72,8 @@ def written(
     report.log(
         f"{teacher.source.id} has written answers to {len(found)} texts"
         + (f", nothing to {silent}, which are left out" if silent else "")
-        + (", from the cache" if kept is not None else ""),
-        data={"rows": len(found), "empty": silent, "cached": len(found) if kept else 0},
+        + (", from the cache" if was_kept else ""),
+        data={"rows": len(found), "empty": silent, "cached": len(found) if was_kept else 0},
     )
     return found
 
